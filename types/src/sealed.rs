@@ -1,0 +1,196 @@
+//! A block whose body is known to match its header, with its hashes at hand.
+//!
+//! Sealing is the one place where a body is hashed. Everything downstream (check, log, receipts, streams)
+//! takes a [`SealedBlock`] and neither repeats nor forgets that work. The payloads are slices of the block's one encoding.
+
+use alloy_primitives::{B256, Bytes};
+use alloy_rlp::{Decodable, Header as RlpHeader};
+
+use crate::block::{Block, BlockId, Header, Lane, LaneBody};
+use crate::certificate::Certificate;
+use crate::encoding::{DecodeError, encode};
+use crate::limits::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX, ROLLUPS_MAX, TRANSACTION_BYTES_MAX};
+use crate::merkle::merkle_root;
+use crate::transaction::{RollupId, TxHash};
+
+/// A block, its id, its transactions' hashes and its canonical encoding, all consistent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedBlock {
+    id: BlockId,
+    block: Block,
+    hashes: Vec<Vec<TxHash>>,
+    encoded: Bytes,
+}
+
+/// Why a body does not belong to its header, or breaks a limit that holds for all blocks.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// The bytes are no block.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// Larger than a block may be.
+    #[error("block is {0} bytes, limit is {BLOCK_BYTES_MAX}")]
+    Bytes(usize),
+    /// More transactions than a block may hold.
+    #[error("block has {0} transactions, limit is {BLOCK_TRANSACTIONS_MAX}")]
+    Transactions(usize),
+    /// A payload that is empty or too large.
+    #[error("a transaction of rollup {rollup} has {bytes} bytes, it must have 1 to {TRANSACTION_BYTES_MAX}")]
+    Payload {
+        /// Its rollup.
+        rollup: RollupId,
+        /// Its size.
+        bytes: usize,
+    },
+    /// Lanes are not strictly ascending by rollup.
+    #[error("lane of rollup {0} is out of order or repeated")]
+    Order(RollupId),
+    /// A lane without transactions.
+    #[error("lane of rollup {0} is empty")]
+    Empty(RollupId),
+    /// A lane's fields do not follow from its transactions.
+    #[error("lane of rollup {0} does not follow from its transactions")]
+    Lane(RollupId),
+    /// The lanes do not give the header's root.
+    #[error("header.lanes_root does not follow from the lanes")]
+    LanesRoot,
+}
+
+/// A decided block with the certificate that proves it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecidedBlock {
+    /// The block.
+    pub block: std::sync::Arc<SealedBlock>,
+    /// More than two thirds of voting power precommitted it.
+    pub certificate: Certificate,
+}
+
+impl SealedBlock {
+    /// Seals a block built here: hashes its body and compares it with the header.
+    ///
+    /// # Errors
+    /// [`SealError`] names the first thing that does not fit.
+    pub fn new(block: &Block) -> Result<Self, SealError> {
+        Self::decode(encode(block).into())
+    }
+
+    /// Seals a block from its canonical encoding; the payloads share the memory of `encoded`.
+    ///
+    /// # Errors
+    /// [`SealError`] names the first thing that does not fit.
+    pub fn decode(encoded: Bytes) -> Result<Self, SealError> {
+        if encoded.len() > BLOCK_BYTES_MAX {
+            return Err(SealError::Bytes(encoded.len()));
+        }
+        let block = slice_block(&encoded).map_err(DecodeError::from)?;
+        let hashes = verify_body(&block)?;
+        Ok(Self {
+            id: block.id(),
+            block,
+            hashes,
+            encoded,
+        })
+    }
+
+    /// Hash of the header.
+    pub fn id(&self) -> BlockId {
+        self.id
+    }
+
+    /// The header.
+    pub fn header(&self) -> &Header {
+        &self.block.header
+    }
+
+    /// The block itself.
+    pub fn block(&self) -> &Block {
+        &self.block
+    }
+
+    /// Lanes with the hashes of their transactions.
+    pub fn lanes(&self) -> impl Iterator<Item = (&LaneBody, &[TxHash])> {
+        self.block.lanes.iter().zip(self.hashes.iter().map(Vec::as_slice))
+    }
+
+    /// Canonical RLP of the block.
+    pub fn encoded(&self) -> &Bytes {
+        &self.encoded
+    }
+}
+
+/// [`Block`]'s decoding, with payloads as slices instead of copies.
+fn slice_block(encoded: &Bytes) -> alloy_rlp::Result<Block> {
+    let mut rest: &[u8] = encoded;
+    let mut payload = RlpHeader::decode_bytes(&mut rest, true)?;
+    if !rest.is_empty() {
+        return Err(alloy_rlp::Error::UnexpectedLength);
+    }
+    let header = Header::decode(&mut payload)?;
+    let mut lane_items = RlpHeader::decode_bytes(&mut payload, true)?;
+    if !payload.is_empty() {
+        return Err(alloy_rlp::Error::UnexpectedLength);
+    }
+    let (mut lanes, mut count) = (Vec::new(), 0);
+    while !lane_items.is_empty() {
+        let mut fields = RlpHeader::decode_bytes(&mut lane_items, true)?;
+        let lane = Lane::decode(&mut fields)?;
+        let mut items = RlpHeader::decode_bytes(&mut fields, true)?;
+        let mut transactions = Vec::new();
+        while !items.is_empty() {
+            let bytes = RlpHeader::decode_bytes(&mut items, false)?;
+            transactions.push(Bytes(encoded.0.slice_ref(bytes)));
+            count += 1;
+            if count > BLOCK_TRANSACTIONS_MAX {
+                return Err(alloy_rlp::Error::Custom("block has more transactions than its limit"));
+            }
+        }
+        if !fields.is_empty() {
+            return Err(alloy_rlp::Error::UnexpectedLength);
+        }
+        lanes.push(LaneBody { lane, transactions });
+        if lanes.len() > ROLLUPS_MAX {
+            return Err(alloy_rlp::Error::Custom("block has more lanes than its limit"));
+        }
+    }
+    Ok(Block { header, lanes })
+}
+
+/// Hashes the body and compares it with lanes and header.
+fn verify_body(block: &Block) -> Result<Vec<Vec<TxHash>>, SealError> {
+    if block.transaction_count() > BLOCK_TRANSACTIONS_MAX {
+        return Err(SealError::Transactions(block.transaction_count()));
+    }
+    let mut last: Option<RollupId> = None;
+    let mut hashes = Vec::with_capacity(block.lanes.len());
+    for body in &block.lanes {
+        let lane = &body.lane;
+        if last.is_some_and(|last| lane.rollup <= last) {
+            return Err(SealError::Order(lane.rollup));
+        }
+        last = Some(lane.rollup);
+        if body.transactions.is_empty() {
+            return Err(SealError::Empty(lane.rollup));
+        }
+        let wrong = body
+            .transactions
+            .iter()
+            .find(|payload| payload.is_empty() || payload.len() > TRANSACTION_BYTES_MAX);
+        if let Some(payload) = wrong {
+            return Err(SealError::Payload {
+                rollup: lane.rollup,
+                bytes: payload.len(),
+            });
+        }
+        let lane_hashes = body.hashes();
+        let height = block.header.height;
+        if Lane::new(lane.rollup, height, lane.first_sequence, lane.parent_head, &lane_hashes) != *lane {
+            return Err(SealError::Lane(lane.rollup));
+        }
+        hashes.push(lane_hashes);
+    }
+    let leaves: Vec<B256> = block.lane_leaves();
+    if merkle_root(&leaves) != block.header.lanes_root {
+        return Err(SealError::LanesRoot);
+    }
+    Ok(hashes)
+}

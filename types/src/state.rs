@@ -1,0 +1,217 @@
+//! The replicated state: what every node must agree on to check the next block.
+//!
+//! A function of the genesis and the decided blocks alone. `header.state_root` of height h + 1 commits
+//! to it as it stands after height h.
+
+use std::collections::BTreeMap;
+
+use alloy_primitives::B256;
+use alloy_rlp::{Decodable, Encodable, RlpDecodable, RlpEncodable};
+
+use crate::block::{Block, BlockId, Height, L1Origin};
+use crate::committee::Committee;
+use crate::encoding::{decode_bounded, encode};
+use crate::limits::ROLLUPS_MAX;
+use crate::merkle::{leaf_hash, merkle_root};
+use crate::rotation::Rotation;
+use crate::transaction::RollupId;
+
+/// Where a stream stands: the next sequence number, and the hash of everything before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, RlpEncodable, RlpDecodable)]
+pub struct StreamHead {
+    /// Sequence number of the next transaction.
+    pub next_sequence: u64,
+    /// Hash chain up to it.
+    pub head: B256,
+}
+
+/// The replicated state after a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// Height of that block.
+    pub height: Height,
+    /// Its id.
+    pub block: BlockId,
+    /// Its time, Unix milliseconds.
+    pub time_ms: u64,
+    /// Its L1 origin.
+    pub l1_origin: L1Origin,
+    /// Every registered rollup's stream.
+    pub streams: BTreeMap<RollupId, StreamHead>,
+    /// Number of forced transactions that the streams have taken in.
+    pub forced_cursor: u64,
+    /// Who is benched.
+    pub rotation: Rotation,
+    /// Hash of the committee of the next height.
+    pub committee: B256,
+    /// Hash of its successor's; the same until an epoch ends.
+    pub next_committee: B256,
+}
+
+/// Why a block does not continue a state. `check` refuses such blocks before they are decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// Height or parent do not follow.
+    #[error("block at height {block} does not follow the state at height {state}")]
+    Parent {
+        /// Height of the block.
+        block: Height,
+        /// Height of the state.
+        state: Height,
+    },
+    /// A lane of a rollup that nobody registered.
+    #[error("rollup {0} is not registered")]
+    UnknownRollup(RollupId),
+    /// A lane that does not continue its stream.
+    #[error("lane of rollup {0} does not continue its stream")]
+    Stream(RollupId),
+}
+
+#[derive(RlpEncodable)]
+struct SystemLeaf<'a> {
+    forced_cursor: u64,
+    committee: B256,
+    next_committee: B256,
+    rotation: &'a Rotation,
+}
+
+#[derive(RlpEncodable, RlpDecodable)]
+struct StreamLeaf {
+    rollup: RollupId,
+    stream: StreamHead,
+}
+
+impl State {
+    /// Root over the system leaf and one leaf per stream, ascending by rollup.
+    pub fn root(&self) -> B256 {
+        let system = SystemLeaf {
+            forced_cursor: self.forced_cursor,
+            committee: self.committee,
+            next_committee: self.next_committee,
+            rotation: &self.rotation,
+        };
+        let mut leaves = Vec::with_capacity(self.streams.len() + 1);
+        leaves.push(leaf_hash(&encode(&system)));
+        for (rollup, stream) in &self.streams {
+            leaves.push(leaf_hash(&encode(&StreamLeaf {
+                rollup: *rollup,
+                stream: *stream,
+            })));
+        }
+        merkle_root(&leaves)
+    }
+
+    /// The state after `block`, whose id is `id` and whose committee is `committee`.
+    ///
+    /// # Errors
+    /// [`ApplyError`] when the block does not continue this state, which then is unchanged.
+    pub fn apply(&mut self, block: &Block, id: BlockId, committee: &Committee) -> Result<(), ApplyError> {
+        let header = &block.header;
+        if header.height != self.height.next() || header.parent != self.block {
+            return Err(ApplyError::Parent {
+                block: header.height,
+                state: self.height,
+            });
+        }
+        for lane in block.lanes.iter().map(|body| &body.lane) {
+            let stream = self
+                .streams
+                .get(&lane.rollup)
+                .ok_or(ApplyError::UnknownRollup(lane.rollup))?;
+            if lane.first_sequence != stream.next_sequence || lane.parent_head != stream.head {
+                return Err(ApplyError::Stream(lane.rollup));
+            }
+        }
+        for lane in block.lanes.iter().map(|body| &body.lane) {
+            let next_sequence = lane.first_sequence.saturating_add(lane.count);
+            self.streams.insert(
+                lane.rollup,
+                StreamHead {
+                    next_sequence,
+                    head: lane.head,
+                },
+            );
+        }
+        self.height = header.height;
+        self.block = id;
+        self.time_ms = header.time_ms;
+        self.l1_origin = header.l1_origin;
+        self.rotation.decided(committee, header.height, header.proposer);
+        Ok(())
+    }
+}
+
+/// The state's fields without the streams, in the order of its encoding.
+#[derive(RlpEncodable, RlpDecodable)]
+struct Fixed {
+    height: Height,
+    block: BlockId,
+    time_ms: u64,
+    l1_origin: L1Origin,
+    forced_cursor: u64,
+    rotation: Rotation,
+    committee: B256,
+    next_committee: B256,
+}
+
+impl State {
+    fn parts(&self) -> (Fixed, Vec<StreamLeaf>) {
+        let fixed = Fixed {
+            height: self.height,
+            block: self.block,
+            time_ms: self.time_ms,
+            l1_origin: self.l1_origin,
+            forced_cursor: self.forced_cursor,
+            rotation: self.rotation.clone(),
+            committee: self.committee,
+            next_committee: self.next_committee,
+        };
+        let streams = self.streams.iter().map(|(rollup, stream)| StreamLeaf {
+            rollup: *rollup,
+            stream: *stream,
+        });
+        (fixed, streams.collect())
+    }
+}
+
+/// The encoding in which a node keeps the state beside its log; never sent to anyone.
+impl Encodable for State {
+    fn encode(&self, out: &mut dyn alloy_rlp::BufMut) {
+        let (fixed, streams) = self.parts();
+        alloy_rlp::Header {
+            list: true,
+            payload_length: fixed.length() + alloy_rlp::list_length(&streams),
+        }
+        .encode(out);
+        fixed.encode(out);
+        alloy_rlp::encode_list(&streams, out);
+    }
+
+    fn length(&self) -> usize {
+        let (fixed, streams) = self.parts();
+        let payload = fixed.length() + alloy_rlp::list_length(&streams);
+        payload + alloy_rlp::length_of_length(payload)
+    }
+}
+
+impl Decodable for State {
+    fn decode(buf: &mut &[u8]) -> alloy_rlp::Result<Self> {
+        let mut payload = alloy_rlp::Header::decode_bytes(buf, true)?;
+        let fixed = Fixed::decode(&mut payload)?;
+        let streams: Vec<StreamLeaf> = decode_bounded(&mut payload, ROLLUPS_MAX)?;
+        if !payload.is_empty() || streams.windows(2).any(|pair| pair[1].rollup <= pair[0].rollup) {
+            return Err(alloy_rlp::Error::Custom("not a state"));
+        }
+        Ok(Self {
+            height: fixed.height,
+            block: fixed.block,
+            time_ms: fixed.time_ms,
+            l1_origin: fixed.l1_origin,
+            streams: streams.into_iter().map(|leaf| (leaf.rollup, leaf.stream)).collect(),
+            forced_cursor: fixed.forced_cursor,
+            rotation: fixed.rotation,
+            committee: fixed.committee,
+            next_committee: fixed.next_committee,
+        })
+    }
+}
