@@ -146,6 +146,11 @@ impl Lane {
         hasher.finalize()
     }
 
+    /// Sequence number after its last transaction, or `None` beyond 64 bits: no such lane is valid.
+    pub fn next_sequence(&self) -> Option<u64> {
+        self.first_sequence.checked_add(self.count)
+    }
+
     /// Its leaf in the tree under `lanes_root`.
     pub fn leaf(&self) -> B256 {
         leaf_hash(&encode(self))
@@ -262,15 +267,50 @@ impl Encodable for Block {
 
 impl Decodable for Block {
     fn decode(buf: &mut &[u8]) -> alloy_rlp::Result<Self> {
-        let mut payload = alloy_rlp::Header::decode_bytes(buf, true)?;
-        if payload.len() > BLOCK_BYTES_MAX {
+        let mut rest = *buf;
+        alloy_rlp::Header::decode_bytes(&mut rest, true)?;
+        let item = &buf[..buf.len() - rest.len()];
+        if item.len() > BLOCK_BYTES_MAX {
             return Err(alloy_rlp::Error::Custom("block is larger than its limit"));
         }
-        let header = Header::decode(&mut payload)?;
-        let lanes = decode_bounded(&mut payload, ROLLUPS_MAX)?;
-        if !payload.is_empty() {
+        *buf = rest;
+        slice_block(&Bytes::copy_from_slice(item))
+    }
+}
+
+/// A block from exactly its encoding, with payloads as slices of it instead of copies. The one decoder of blocks.
+pub(crate) fn slice_block(encoded: &Bytes) -> alloy_rlp::Result<Block> {
+    let mut rest: &[u8] = encoded;
+    let mut payload = alloy_rlp::Header::decode_bytes(&mut rest, true)?;
+    if !rest.is_empty() {
+        return Err(alloy_rlp::Error::UnexpectedLength);
+    }
+    let header = Header::decode(&mut payload)?;
+    let mut lane_items = alloy_rlp::Header::decode_bytes(&mut payload, true)?;
+    if !payload.is_empty() {
+        return Err(alloy_rlp::Error::UnexpectedLength);
+    }
+    let (mut lanes, mut count) = (Vec::new(), 0);
+    while !lane_items.is_empty() {
+        let mut fields = alloy_rlp::Header::decode_bytes(&mut lane_items, true)?;
+        let lane = Lane::decode(&mut fields)?;
+        let mut items = alloy_rlp::Header::decode_bytes(&mut fields, true)?;
+        let mut transactions = Vec::new();
+        while !items.is_empty() {
+            let bytes = alloy_rlp::Header::decode_bytes(&mut items, false)?;
+            transactions.push(Bytes(encoded.0.slice_ref(bytes)));
+            count += 1;
+            if count > BLOCK_TRANSACTIONS_MAX {
+                return Err(alloy_rlp::Error::Custom("block has more transactions than its limit"));
+            }
+        }
+        if !fields.is_empty() {
             return Err(alloy_rlp::Error::UnexpectedLength);
         }
-        Ok(Self { header, lanes })
+        lanes.push(LaneBody { lane, transactions });
+        if lanes.len() > ROLLUPS_MAX {
+            return Err(alloy_rlp::Error::Custom("block has more lanes than its limit"));
+        }
     }
+    Ok(Block { header, lanes })
 }

@@ -42,6 +42,7 @@ pub struct Committee {
     keys: Vec<VerifyingKey>,
     total_power: u64,
     turns: Vec<u32>,
+    hash: B256,
 }
 
 /// Why validators do not form a committee.
@@ -56,7 +57,7 @@ pub enum CommitteeError {
     /// A network key used twice.
     #[error("network key {0} is used by two validators")]
     PeerRepeated(B256),
-    /// Not a point of the curve, or of small order.
+    /// Not a point of the curve, of small order, or not its point's one encoding.
     #[error("validator key {0} is not a usable ed25519 key")]
     Key(ValidatorId),
     /// A validator without power.
@@ -70,8 +71,8 @@ pub enum CommitteeError {
 /// The least power that exceeds two thirds of `total`: what decides.
 /// Source: Tendermint (arXiv:1807.04938), lines 36 and 49, with power for counts.
 pub const fn quorum_power(total: u64) -> u64 {
-    // 2 * total / 3 without overflow: total is at most POWER_TOTAL_MAX.
-    total * 2 / 3 + 1
+    // floor(2 * total / 3) + 1, in a form that no total overflows.
+    total - total.div_ceil(3) + 1
 }
 
 impl Committee {
@@ -108,18 +109,21 @@ impl Committee {
                 .ok_or(CommitteeError::Power)?;
             let key = VerifyingKey::from_bytes(&validator.id.0.0)
                 .ok()
-                .filter(|key| !key.is_weak())
+                .filter(|key| !key.is_weak() && key.to_edwards().compress().0 == validator.id.0.0)
                 .ok_or(CommitteeError::Key(validator.id))?;
             keys.push(key);
         }
         let turns = crate::rotation::turns(&validators, total_power);
-        Ok(Self {
+        let mut committee = Self {
             epoch,
             validators,
             keys,
             total_power,
             turns,
-        })
+            hash: B256::ZERO,
+        };
+        committee.hash = keccak256(encode(&committee));
+        Ok(committee)
     }
 
     /// The epoch that it governs.
@@ -164,7 +168,7 @@ impl Committee {
 
     /// What a header commits to: keccak256 of the committee's encoding.
     pub fn hash(&self) -> B256 {
-        keccak256(encode(self))
+        self.hash
     }
 }
 

@@ -25,7 +25,7 @@ mod transaction;
 pub use transaction::{Ordering, RollupConfig, RollupId, RollupKind, TxHash, transaction_hash};
 
 mod merkle;
-pub use merkle::{MerkleProof, leaf_hash, merkle_proof, merkle_root};
+pub use merkle::{MerkleProof, MerkleTree, leaf_hash, merkle_proof, merkle_root};
 
 mod committee;
 pub use committee::{Committee, CommitteeError, Epoch, Validator, ValidatorId, quorum_power};
@@ -52,7 +52,7 @@ mod sealed;
 pub use sealed::{DecidedBlock, SealError, SealedBlock};
 
 mod receipt;
-pub use receipt::{Receipt, ReceiptError};
+pub use receipt::{LaneReceipts, Receipt, ReceiptError};
 
 mod rollup;
 pub use rollup::{AbsenceError, Cursor, LaneAbsence, RollupBlock, StreamError};

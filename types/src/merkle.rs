@@ -1,12 +1,14 @@
 //! Merkle trees over lists, with proofs of presence.
 //!
+//! The shape is RFC 9162's: a left subtree is complete and as large as it can be.
 //! Leaves and nodes are domain-separated (RFC 9162 §2.1), so that a node never passes for a leaf. The
 //! root also commits to the number of leaves: a proof's `count` is not the prover's to choose, which is
 //! what makes absence provable by two neighbours (see `rollup::LaneAbsence`).
 
 use alloy_primitives::{B256, Keccak256, keccak256};
-use alloy_rlp::{RlpDecodable, RlpEncodable};
+use alloy_rlp::{Decodable, RlpEncodable};
 
+use crate::encoding::decode_bounded;
 use crate::limits::MERKLE_DEPTH_MAX;
 
 const LEAF: u8 = 0;
@@ -14,7 +16,7 @@ const NODE: u8 = 1;
 const ROOT: u8 = 2;
 
 /// The path from one leaf to the root.
-#[derive(Debug, Clone, PartialEq, Eq, RlpEncodable, RlpDecodable)]
+#[derive(Debug, Clone, PartialEq, Eq, RlpEncodable)]
 pub struct MerkleProof {
     /// Place of the leaf, from 0.
     pub index: u64,
@@ -34,33 +36,62 @@ pub fn leaf_hash(data: &[u8]) -> B256 {
 
 /// Root over leaf hashes made by [`leaf_hash`]. The empty list has a root of its own. Cost O(n).
 pub fn merkle_root(leaves: &[B256]) -> B256 {
-    seal(leaves.len() as u64, subtree(leaves))
+    MerkleTree::new(leaves.to_vec()).root()
 }
 
-/// Proof for the leaf at `index`, or `None` beyond the end. Cost O(n).
+/// Proof for the leaf at `index`, or `None` beyond the end. Cost O(n): for many proofs of one list, see [`MerkleTree`].
 pub fn merkle_proof(leaves: &[B256], index: usize) -> Option<MerkleProof> {
-    if leaves.len() <= index {
-        return None;
-    }
-    let mut siblings = Vec::new();
-    let (mut leaves_left, mut at) = (leaves, index);
-    while leaves_left.len() > 1 {
-        let (left, right) = leaves_left.split_at(split(leaves_left.len()));
-        if at < left.len() {
-            siblings.push(subtree(right));
-            leaves_left = left;
-        } else {
-            at -= left.len();
-            siblings.push(subtree(left));
-            leaves_left = right;
+    MerkleTree::new(leaves.to_vec()).proof(index)
+}
+
+/// A tree with all its nodes at hand, for many proofs of one list. 64 bytes a leaf.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MerkleTree {
+    /// The leaves, then every level above them; the last has one node, or none for the empty list.
+    levels: Vec<Vec<B256>>,
+}
+
+impl MerkleTree {
+    /// The tree over leaf hashes made by [`leaf_hash`]. Cost O(n).
+    pub fn new(leaves: Vec<B256>) -> Self {
+        let mut levels = vec![leaves];
+        while let Some(below) = levels.last().filter(|level| level.len() > 1) {
+            // A node without a right neighbour moves up as it is.
+            let above = below.chunks(2).map(|pair| match pair {
+                [left, right] => node(*left, *right),
+                rest => rest[0],
+            });
+            levels.push(above.collect());
         }
+        Self { levels }
     }
-    siblings.reverse();
-    Some(MerkleProof {
-        index: index as u64,
-        count: leaves.len() as u64,
-        siblings,
-    })
+
+    /// Number of leaves.
+    pub fn count(&self) -> usize {
+        self.levels[0].len()
+    }
+
+    /// Its root: what [`merkle_root`] gives. Cost O(1).
+    pub fn root(&self) -> B256 {
+        let top = self.levels.last().and_then(|level| level.first());
+        seal(self.count() as u64, top.copied().unwrap_or_default())
+    }
+
+    /// Proof for the leaf at `index`, or `None` beyond the end. Cost O(log n).
+    pub fn proof(&self, index: usize) -> Option<MerkleProof> {
+        if self.count() <= index {
+            return None;
+        }
+        let mut siblings = Vec::new();
+        for (depth, level) in self.levels.iter().enumerate() {
+            siblings.extend(level.get((index >> depth) ^ 1));
+        }
+        Some(MerkleProof {
+            index: index as u64,
+            count: self.count() as u64,
+            siblings,
+        })
+    }
 }
 
 impl MerkleProof {
@@ -97,20 +128,17 @@ impl MerkleProof {
     }
 }
 
-fn subtree(leaves: &[B256]) -> B256 {
-    match leaves {
-        [] => B256::ZERO,
-        [leaf] => *leaf,
-        _ => {
-            let (left, right) = leaves.split_at(split(leaves.len()));
-            node(subtree(left), subtree(right))
+impl Decodable for MerkleProof {
+    fn decode(buf: &mut &[u8]) -> alloy_rlp::Result<Self> {
+        let mut payload = alloy_rlp::Header::decode_bytes(buf, true)?;
+        let index = u64::decode(&mut payload)?;
+        let count = u64::decode(&mut payload)?;
+        let siblings = decode_bounded(&mut payload, MERKLE_DEPTH_MAX)?;
+        if !payload.is_empty() {
+            return Err(alloy_rlp::Error::UnexpectedLength);
         }
+        Ok(Self { index, count, siblings })
     }
-}
-
-/// The largest power of two below `count`, for `count` of at least 2.
-fn split(count: usize) -> usize {
-    1 << (usize::BITS - 1 - (count - 1).leading_zeros())
 }
 
 fn node(left: B256, right: B256) -> B256 {
@@ -135,6 +163,26 @@ mod tests {
 
     fn leaves(count: usize) -> Vec<B256> {
         (0..count).map(|i| leaf_hash(&(i as u64).to_be_bytes())).collect()
+    }
+
+    /// The root as RFC 9162 §2.1.1 defines it, by recursion.
+    fn defined(leaves: &[B256]) -> B256 {
+        if let [leaf] = leaves {
+            return *leaf;
+        }
+        let mut left = 1;
+        while left * 2 < leaves.len() {
+            left *= 2;
+        }
+        node(defined(&leaves[..left]), defined(&leaves[left..]))
+    }
+
+    #[test]
+    fn roots_are_those_of_the_definition() {
+        for count in 1..70 {
+            let leaves = leaves(count);
+            assert_eq!(merkle_root(&leaves), seal(count as u64, defined(&leaves)), "{count}");
+        }
     }
 
     #[test]

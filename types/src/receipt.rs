@@ -7,7 +7,8 @@ use alloy_rlp::{RlpDecodable, RlpEncodable};
 use crate::block::{Block, Header, Height, Lane, NetworkId};
 use crate::certificate::{Certificate, CertificateError};
 use crate::committee::{Committee, Epoch};
-use crate::merkle::{MerkleProof, leaf_hash, merkle_proof};
+use crate::merkle::{MerkleProof, MerkleTree, leaf_hash, merkle_proof};
+use crate::sealed::DecidedBlock;
 use crate::transaction::{RollupId, TxHash};
 
 /// A proof from a transaction's hash up to the committee's signatures.
@@ -94,23 +95,10 @@ pub enum ReceiptError {
 
 impl Receipt {
     /// The receipt of transaction `index` of `rollup` in a decided `block`, or `None` if there is no such place.
+    /// Hashes the whole lane: for many receipts of one lane, or a sealed block at hand, see [`LaneReceipts`].
     pub fn of(block: &Block, certificate: &Certificate, rollup: RollupId, index: usize) -> Option<Self> {
-        let lane_at = block
-            .lanes
-            .binary_search_by_key(&rollup, |body| body.lane.rollup)
-            .ok()?;
-        let body = &block.lanes[lane_at];
-        let hashes = body.hashes();
-        let leaves: Vec<_> = hashes.iter().map(|hash| leaf_hash(hash.as_slice())).collect();
-        Some(Self {
-            transaction: *hashes.get(index)?,
-            sequence: body.lane.first_sequence.checked_add(index as u64)?,
-            lane: body.lane.clone(),
-            transaction_proof: merkle_proof(&leaves, index)?,
-            lane_proof: merkle_proof(&block.lane_leaves(), lane_at)?,
-            header: block.header.clone(),
-            certificate: certificate.clone(),
-        })
+        let hashes = block.lane(rollup)?.hashes();
+        LaneReceipts::new(block, certificate, rollup, hashes)?.receipt(index)
     }
 
     /// Checks everything that the receipt claims, from the transaction up to the committee's signatures.
@@ -138,13 +126,59 @@ impl Receipt {
             });
         }
         let proved = self.lane.first_sequence.saturating_add(self.transaction_proof.index);
-        if self.sequence != proved {
+        if self.sequence != proved || self.lane.next_sequence().is_none() {
             return Err(ReceiptError::Sequence {
                 receipt: self.sequence,
                 proved,
             });
         }
         Ok(())
+    }
+}
+
+/// All receipts of one lane of a decided block: its trees are built once, a receipt then costs O(log n).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaneReceipts {
+    header: Header,
+    certificate: Certificate,
+    lane: Lane,
+    lane_proof: MerkleProof,
+    hashes: Vec<TxHash>,
+    tree: MerkleTree,
+}
+
+impl LaneReceipts {
+    /// The receipts of `rollup`'s lane, or `None` if it has none in this block. Hashes no payload.
+    pub fn of(decided: &DecidedBlock, rollup: RollupId) -> Option<Self> {
+        let (_, hashes) = decided.block.lanes().find(|(body, _)| body.lane.rollup == rollup)?;
+        Self::new(decided.block.block(), &decided.certificate, rollup, hashes.to_vec())
+    }
+
+    fn new(block: &Block, certificate: &Certificate, rollup: RollupId, hashes: Vec<TxHash>) -> Option<Self> {
+        let found = block.lanes.binary_search_by_key(&rollup, |body| body.lane.rollup);
+        let lane_at = found.ok()?;
+        let leaves = hashes.iter().map(|hash| leaf_hash(hash.as_slice()));
+        Some(Self {
+            header: block.header.clone(),
+            certificate: certificate.clone(),
+            lane: block.lanes[lane_at].lane.clone(),
+            lane_proof: merkle_proof(&block.lane_leaves(), lane_at)?,
+            tree: MerkleTree::new(leaves.collect()),
+            hashes,
+        })
+    }
+
+    /// The receipt of the transaction at `index` of the lane, or `None` beyond its end.
+    pub fn receipt(&self, index: usize) -> Option<Receipt> {
+        Some(Receipt {
+            transaction: *self.hashes.get(index)?,
+            sequence: self.lane.first_sequence.checked_add(index as u64)?,
+            lane: self.lane.clone(),
+            transaction_proof: self.tree.proof(index)?,
+            lane_proof: self.lane_proof.clone(),
+            header: self.header.clone(),
+            certificate: self.certificate.clone(),
+        })
     }
 }
 

@@ -119,26 +119,26 @@ impl RollupBlock {
             return Err(StreamError::LaneProof);
         }
         let hashes = self.body.hashes();
-        if Lane::new(
+        let computed = Lane::new(
             lane.rollup,
             self.header.height,
             lane.first_sequence,
             lane.parent_head,
             &hashes,
-        ) != *lane
-        {
-            return Err(StreamError::Transactions(hashes.len()));
-        }
+        );
+        let next_sequence = lane.next_sequence().filter(|_| computed == *lane);
         Ok(Cursor {
             rollup: lane.rollup,
-            sequence: lane.first_sequence.saturating_add(lane.count),
+            sequence: next_sequence.ok_or(StreamError::Transactions(hashes.len()))?,
             head: lane.head,
         })
     }
 
-    /// Its transactions with their sequence numbers.
+    /// Its transactions with their sequence numbers, which mean something only after [`RollupBlock::verify`].
     pub fn transactions(&self) -> impl Iterator<Item = (u64, &Bytes)> {
-        (self.body.lane.first_sequence..).zip(&self.body.transactions)
+        let first = self.body.lane.first_sequence;
+        let numbered = self.body.transactions.iter().enumerate();
+        numbered.map(move |(index, payload)| (first.saturating_add(index as u64), payload))
     }
 }
 

@@ -74,10 +74,14 @@ impl Rotation {
         self.benched.get(&id).is_some_and(|bench| height < bench.until)
     }
 
-    /// Takes note of the decided block of `height`: its proposer is forgiven, those scheduled before it are benched.
+    /// Takes note of the decided block of `height`: its proposer is forgiven, those scheduled before it are benched,
+    /// and those who left the committee are forgotten. Nothing changes for a proposer who is no member.
     pub fn decided(&mut self, committee: &Committee, height: Height, proposer: ValidatorId) {
-        let order = self.order(committee, height);
-        for index in order {
+        if committee.index_of(proposer).is_none() {
+            return;
+        }
+        self.benched.retain(|id, _| committee.index_of(*id).is_some());
+        for index in self.order(committee, height) {
             let id = committee.validators()[index].id;
             if id == proposer {
                 break;
@@ -86,10 +90,8 @@ impl Rotation {
                 continue;
             }
             let misses = self.benched.get(&id).map_or(1, |bench| bench.misses.saturating_add(1));
-            let heights = BENCH_HEIGHTS_BASE
-                .checked_shl(misses)
-                .unwrap_or(u64::MAX)
-                .min(BENCH_HEIGHTS_MAX);
+            let doubled = 1_u64.checked_shl(misses).unwrap_or(u64::MAX);
+            let heights = BENCH_HEIGHTS_BASE.saturating_mul(doubled).min(BENCH_HEIGHTS_MAX);
             self.benched.insert(
                 id,
                 Bench {

@@ -4,12 +4,11 @@
 //! takes a [`SealedBlock`] and neither repeats nor forgets that work. The payloads are slices of the block's one encoding.
 
 use alloy_primitives::{B256, Bytes};
-use alloy_rlp::{Decodable, Header as RlpHeader};
 
-use crate::block::{Block, BlockId, Header, Lane, LaneBody};
+use crate::block::{Block, BlockId, Header, Lane, LaneBody, slice_block};
 use crate::certificate::Certificate;
 use crate::encoding::{DecodeError, encode};
-use crate::limits::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX, ROLLUPS_MAX, TRANSACTION_BYTES_MAX};
+use crate::limits::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX, TRANSACTION_BYTES_MAX};
 use crate::merkle::merkle_root;
 use crate::transaction::{RollupId, TxHash};
 
@@ -118,43 +117,6 @@ impl SealedBlock {
     }
 }
 
-/// [`Block`]'s decoding, with payloads as slices instead of copies.
-fn slice_block(encoded: &Bytes) -> alloy_rlp::Result<Block> {
-    let mut rest: &[u8] = encoded;
-    let mut payload = RlpHeader::decode_bytes(&mut rest, true)?;
-    if !rest.is_empty() {
-        return Err(alloy_rlp::Error::UnexpectedLength);
-    }
-    let header = Header::decode(&mut payload)?;
-    let mut lane_items = RlpHeader::decode_bytes(&mut payload, true)?;
-    if !payload.is_empty() {
-        return Err(alloy_rlp::Error::UnexpectedLength);
-    }
-    let (mut lanes, mut count) = (Vec::new(), 0);
-    while !lane_items.is_empty() {
-        let mut fields = RlpHeader::decode_bytes(&mut lane_items, true)?;
-        let lane = Lane::decode(&mut fields)?;
-        let mut items = RlpHeader::decode_bytes(&mut fields, true)?;
-        let mut transactions = Vec::new();
-        while !items.is_empty() {
-            let bytes = RlpHeader::decode_bytes(&mut items, false)?;
-            transactions.push(Bytes(encoded.0.slice_ref(bytes)));
-            count += 1;
-            if count > BLOCK_TRANSACTIONS_MAX {
-                return Err(alloy_rlp::Error::Custom("block has more transactions than its limit"));
-            }
-        }
-        if !fields.is_empty() {
-            return Err(alloy_rlp::Error::UnexpectedLength);
-        }
-        lanes.push(LaneBody { lane, transactions });
-        if lanes.len() > ROLLUPS_MAX {
-            return Err(alloy_rlp::Error::Custom("block has more lanes than its limit"));
-        }
-    }
-    Ok(Block { header, lanes })
-}
-
 /// Hashes the body and compares it with lanes and header.
 fn verify_body(block: &Block) -> Result<Vec<Vec<TxHash>>, SealError> {
     if block.transaction_count() > BLOCK_TRANSACTIONS_MAX {
@@ -183,7 +145,8 @@ fn verify_body(block: &Block) -> Result<Vec<Vec<TxHash>>, SealError> {
         }
         let lane_hashes = body.hashes();
         let height = block.header.height;
-        if Lane::new(lane.rollup, height, lane.first_sequence, lane.parent_head, &lane_hashes) != *lane {
+        let computed = Lane::new(lane.rollup, height, lane.first_sequence, lane.parent_head, &lane_hashes);
+        if computed != *lane || lane.next_sequence().is_none() {
             return Err(SealError::Lane(lane.rollup));
         }
         hashes.push(lane_hashes);

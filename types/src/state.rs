@@ -62,7 +62,7 @@ pub enum ApplyError {
     /// A lane of a rollup that nobody registered.
     #[error("rollup {0} is not registered")]
     UnknownRollup(RollupId),
-    /// A lane that does not continue its stream.
+    /// A lane that does not continue its stream, is repeated or out of order, or numbers beyond 64 bits.
     #[error("lane of rollup {0} does not continue its stream")]
     Stream(RollupId),
 }
@@ -113,25 +113,26 @@ impl State {
                 state: self.height,
             });
         }
+        let mut streams = Vec::with_capacity(block.lanes.len());
+        let mut last = None;
         for lane in block.lanes.iter().map(|body| &body.lane) {
             let stream = self
                 .streams
                 .get(&lane.rollup)
                 .ok_or(ApplyError::UnknownRollup(lane.rollup))?;
-            if lane.first_sequence != stream.next_sequence || lane.parent_head != stream.head {
-                return Err(ApplyError::Stream(lane.rollup));
-            }
-        }
-        for lane in block.lanes.iter().map(|body| &body.lane) {
-            let next_sequence = lane.first_sequence.saturating_add(lane.count);
-            self.streams.insert(
+            let continues = lane.first_sequence == stream.next_sequence && lane.parent_head == stream.head;
+            let next_sequence = lane.next_sequence().filter(|_| continues && last < Some(lane.rollup));
+            let next_sequence = next_sequence.ok_or(ApplyError::Stream(lane.rollup))?;
+            last = Some(lane.rollup);
+            streams.push((
                 lane.rollup,
                 StreamHead {
                     next_sequence,
                     head: lane.head,
                 },
-            );
+            ));
         }
+        self.streams.extend(streams);
         self.height = header.height;
         self.block = id;
         self.time_ms = header.time_ms;
