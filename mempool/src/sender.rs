@@ -1,0 +1,132 @@
+//! One sender's transactions in one lane, by nonce, and what is known of its nonces.
+//!
+//! Nothing is executed here, so an account's nonce is never known for sure. What is known is which of its nonces
+//! the stream carried: the last unbroken run of them, `[floor, next)`. A nonce inside it is stale. The pool
+//! proposes a run of transactions that starts where that run ends, or, while nothing is known, at the lowest nonce it
+//! was given. A nonce below the floor is taken too: the sender was first seen in the middle.
+
+use std::collections::VecDeque;
+
+use fusion_types::Height;
+
+use crate::lane::Head;
+
+/// A sender in a lane.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sender {
+    /// What waits, ascending by nonce.
+    pub(crate) queue: VecDeque<Queued>,
+    /// Footprint of what waits, bytes.
+    pub(crate) bytes: usize,
+    /// What the stream carried.
+    pub(crate) decided: Option<DecidedNonces>,
+    /// Its entry in the lane's list of heads.
+    pub(crate) head: Option<Head>,
+}
+
+/// One waiting transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Queued {
+    pub(crate) nonce: u64,
+    /// Its slot among the lane's entries.
+    pub(crate) slot: usize,
+    /// Effective tip, wei per gas.
+    pub(crate) tip: u128,
+    /// Its place among the lane's executable transactions; `None` while a nonce before it is missing.
+    pub(crate) place: Option<u64>,
+}
+
+/// The last unbroken run of nonces that the stream carried: `[floor, next)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DecidedNonces {
+    pub(crate) floor: u64,
+    pub(crate) next: u64,
+    /// Where it last grew.
+    pub(crate) height: Height,
+}
+
+impl Sender {
+    /// Index of a nonce in the queue, or where it belongs.
+    pub(crate) fn position(&self, nonce: u64) -> Result<usize, usize> {
+        self.queue.binary_search_by_key(&nonce, |queued| queued.nonce)
+    }
+
+    /// The sender's next nonce, if `nonce` is known to be used.
+    pub(crate) fn stale(&self, nonce: u64) -> Option<u64> {
+        self.decided
+            .filter(|decided| (decided.floor..decided.next).contains(&nonce))
+            .map(|decided| decided.next)
+    }
+
+    /// The nonce that must come next, if that is known: no transaction above `unfamiliar`'s height was of an unknown sender.
+    pub(crate) fn expected(&self, unfamiliar: Height) -> Option<u64> {
+        self.decided
+            .filter(|decided| unfamiliar < decided.height)
+            .map(|decided| decided.next)
+    }
+
+    /// Whether the executable run may start at `nonce`, the lowest in the queue.
+    pub(crate) fn may_start(&self, nonce: u64, unfamiliar: Height) -> bool {
+        match (self.expected(unfamiliar), self.decided) {
+            (Some(next), Some(decided)) => nonce == next || nonce < decided.floor,
+            _ => true,
+        }
+    }
+
+    /// The nonce that continues a run after `nonce`.
+    pub(crate) fn after(&self, nonce: u64) -> u64 {
+        let next = nonce.saturating_add(1);
+        self.stale(next).unwrap_or(next)
+    }
+
+    /// Length of the executable run at the front of the queue.
+    pub(crate) fn run(&self, unfamiliar: Height) -> usize {
+        let Some(first) = self.queue.front() else { return 0 };
+        if !self.may_start(first.nonce, unfamiliar) {
+            return 0;
+        }
+        let mut expected = self.after(first.nonce);
+        let mut length = 1;
+        for queued in self.queue.iter().skip(1) {
+            if queued.nonce != expected {
+                break;
+            }
+            expected = self.after(queued.nonce);
+            length += 1;
+        }
+        length
+    }
+
+    /// Whether `nonce`, which the queue lacks, would be executable at once.
+    pub(crate) fn would_run(&self, nonce: u64, unfamiliar: Height) -> bool {
+        match self.position(nonce) {
+            Ok(at) => self.queue[at].place.is_some(),
+            Err(0) => self.may_start(nonce, unfamiliar),
+            Err(at) => {
+                let before = &self.queue[at - 1];
+                before.place.is_some() && self.after(before.nonce) == nonce
+            }
+        }
+    }
+
+    /// Takes note that the stream carried `nonce` at `height`. A nonce that does not continue the known run starts a
+    /// new one: what the rollup did with the old one is its own affair.
+    pub(crate) fn record(&mut self, nonce: u64, height: Height) {
+        let next = nonce.saturating_add(1);
+        let fresh = DecidedNonces {
+            floor: nonce,
+            next,
+            height,
+        };
+        self.decided = Some(match self.decided {
+            Some(known) if nonce == known.next => DecidedNonces { next, height, ..known },
+            Some(known) if next == known.floor => DecidedNonces {
+                floor: nonce,
+                height,
+                ..known
+            },
+            Some(known) if (known.floor..known.next).contains(&nonce) => DecidedNonces { height, ..known },
+            _ => fresh,
+        });
+    }
+}
