@@ -1,0 +1,238 @@
+//! What is known of one height: every verified vote and proposal, by whom and for what.
+//!
+//! The book decides what is worth a signature check, finds equivocation, counts power behind blocks, and makes the
+//! certificate of the decided block. It is bounded by construction: a validator has one slot for each
+//! round and kind with room for two different votes, a round has room for two proposals, and rounds come one by one.
+
+use std::collections::BTreeMap;
+
+use fusion_types::{BlockId, Certificate, Committee, CommitteeSignature, Height, Round, ValidatorId, VoteKind};
+
+use crate::evidence::Evidence;
+use crate::signing::{SignedProposal, SignedVote, Verified};
+
+/// Different proposals kept of one round: two are evidence, more are noise. Malachite keeps as many.
+const PROPOSALS_PER_ROUND_MAX: usize = 2;
+
+#[derive(Debug)]
+struct Slot {
+    first: SignedVote,
+    second: Option<SignedVote>,
+}
+
+impl Slot {
+    fn votes(&self) -> impl Iterator<Item = &SignedVote> {
+        std::iter::once(&self.first).chain(&self.second)
+    }
+}
+
+/// How far a proposal has come on its way to the core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProposalState {
+    /// Its block is not known to be valid or invalid.
+    Waiting,
+    /// The core has it, or must never get it.
+    Settled,
+}
+
+/// One height's messages.
+#[derive(Debug)]
+pub(crate) struct Book {
+    height: Height,
+    votes: BTreeMap<(Round, VoteKind, u32), Slot>,
+    power: BTreeMap<(VoteKind, Round, BlockId), u64>,
+    proposals: BTreeMap<Round, Vec<(Verified<SignedProposal>, ProposalState)>>,
+}
+
+/// What a vote or proposal brought.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    Nothing,
+    First,
+    Conflict(Box<Evidence>),
+}
+
+impl Book {
+    pub(crate) fn new(height: Height) -> Self {
+        Self {
+            height,
+            votes: BTreeMap::new(),
+            power: BTreeMap::new(),
+            proposals: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn height(&self) -> Height {
+        self.height
+    }
+
+    /// Whether this vote, of the validator at `index`, would be news if its signature verifies.
+    pub(crate) fn wants_vote(&self, index: usize, vote: &SignedVote) -> bool {
+        let Some(slot) = self.slot(index, vote) else {
+            return true;
+        };
+        slot.first.block != vote.block && slot.second.is_none()
+    }
+
+    /// Whether the validator at `index` is known to have voted in the place of `vote`.
+    pub(crate) fn has_slot(&self, index: usize, vote: &SignedVote) -> bool {
+        self.slot(index, vote).is_some()
+    }
+
+    /// Whether `block` has the prevotes of `quorum` in some round.
+    pub(crate) fn has_polka(&self, block: BlockId, quorum: u64) -> bool {
+        let mut tallies = self.power.iter();
+        tallies.any(|((kind, _, id), power)| *kind == VoteKind::Prevote && *id == block && *power >= quorum)
+    }
+
+    /// The vote in the book that says the same, perhaps under another signature: ed25519 allows several over one
+    /// message, and whoever makes them up must not cost a check each time.
+    pub(crate) fn same_vote(&self, index: usize, vote: &SignedVote) -> Option<SignedVote> {
+        let mut known = self.slot(index, vote)?.votes();
+        known.find(|known| known.block == vote.block).copied()
+    }
+
+    /// Enters a vote of the validator at `index` with voting power `power`.
+    pub(crate) fn add_vote(&mut self, index: usize, power: u64, vote: &Verified<SignedVote>) -> News {
+        let vote = *vote.get();
+        let Ok(validator) = u32::try_from(index) else {
+            return News::Nothing;
+        };
+        let news = match self.votes.entry((vote.round, vote.kind, validator)) {
+            std::collections::btree_map::Entry::Vacant(vacant) => {
+                vacant.insert(Slot {
+                    first: vote,
+                    second: None,
+                });
+                News::First
+            }
+            std::collections::btree_map::Entry::Occupied(mut occupied) => {
+                let slot = occupied.get_mut();
+                if slot.first.block == vote.block || slot.second.is_some() {
+                    return News::Nothing;
+                }
+                slot.second = Some(vote);
+                News::Conflict(Box::new(Evidence::Votes(slot.first, vote)))
+            }
+        };
+        if let Some(block) = vote.block {
+            let sum = self.power.entry((vote.kind, vote.round, block)).or_default();
+            *sum = sum.saturating_add(power);
+        }
+        news
+    }
+
+    /// The block that `quorum` has precommitted in one round.
+    pub(crate) fn committed(&self, quorum: u64) -> Option<(Round, BlockId)> {
+        let decided = |(kind, power): (VoteKind, u64)| kind == VoteKind::Precommit && power >= quorum;
+        let mut tallies = self.power.iter();
+        let tally = tallies.find(|((kind, ..), power)| decided((*kind, **power)));
+        tally.map(|((_, round, block), _)| (*round, *block))
+    }
+
+    /// The certificate of `block`, of all its precommits of `round` that are known.
+    pub(crate) fn certificate(&self, committee: &Committee, round: Round, block: BlockId) -> Certificate {
+        let slots = self
+            .votes
+            .range((round, VoteKind::Precommit, 0)..=(round, VoteKind::Precommit, u32::MAX));
+        let signatures = slots.filter_map(|((_, _, validator), slot)| {
+            let vote = slot.votes().find(|vote| vote.block == Some(block))?;
+            Some(CommitteeSignature {
+                validator: *validator,
+                signature: vote.signature,
+            })
+        });
+        Certificate {
+            epoch: committee.epoch(),
+            height: self.height,
+            round,
+            block,
+            signatures: signatures.collect(),
+        }
+    }
+
+    /// Indices of those who voted for `block` in any round: they have its body.
+    pub(crate) fn voters(&self, block: BlockId) -> Vec<usize> {
+        let mut voters: Vec<usize> = self
+            .votes
+            .iter()
+            .filter(|(_, slot)| slot.votes().any(|vote| vote.block == Some(block)))
+            .map(|((_, _, validator), _)| *validator as usize)
+            .collect();
+        voters.sort_unstable();
+        voters.dedup();
+        voters
+    }
+
+    /// Every vote of `round`.
+    pub(crate) fn votes_of_round(&self, round: Round) -> impl Iterator<Item = &SignedVote> {
+        let slots = self
+            .votes
+            .range((round, VoteKind::Prevote, 0)..=(round, VoteKind::Precommit, u32::MAX));
+        slots.flat_map(|(_, slot)| slot.votes())
+    }
+
+    /// Whether this proposal would be news if its signature verifies.
+    pub(crate) fn wants_proposal(&self, proposal: &SignedProposal) -> bool {
+        let known = self.proposals.get(&proposal.round).map_or(&[][..], Vec::as_slice);
+        known.len() < PROPOSALS_PER_ROUND_MAX && !known.iter().any(|(known, _)| same_proposal(known.get(), proposal))
+    }
+
+    /// Enters a proposal.
+    pub(crate) fn add_proposal(&mut self, proposal: Verified<SignedProposal>, state: ProposalState) -> News {
+        if !self.wants_proposal(proposal.get()) {
+            return News::Nothing;
+        }
+        let known = self.proposals.entry(proposal.get().round).or_default();
+        let first = known.first().map(|(first, _)| *first.get());
+        known.push((proposal, state));
+        first.map_or(News::First, |first| {
+            News::Conflict(Box::new(Evidence::Proposals(first, *proposal.get())))
+        })
+    }
+
+    /// Proposals up to `round` that wait for a verdict about their block.
+    pub(crate) fn waiting_proposals(&self, round: Round) -> Vec<Verified<SignedProposal>> {
+        let proposals = self.proposals.range(..=round).flat_map(|(_, proposals)| proposals);
+        let waiting = proposals.filter(|(_, state)| *state == ProposalState::Waiting);
+        waiting.map(|(proposal, _)| *proposal).collect()
+    }
+
+    /// Marks a proposal as done with.
+    pub(crate) fn settle(&mut self, proposal: &SignedProposal) {
+        for (known, state) in self.proposals.entry(proposal.round).or_default() {
+            if same_proposal(known.get(), proposal) {
+                *state = ProposalState::Settled;
+            }
+        }
+    }
+
+    /// The proposal that `proposer` made in `round`.
+    pub(crate) fn proposal_by(&self, proposer: ValidatorId, round: Round) -> Option<&SignedProposal> {
+        let proposals = self.proposals.get(&round)?.iter().map(|(proposal, _)| proposal.get());
+        proposals.into_iter().find(|proposal| proposal.proposer == proposer)
+    }
+
+    /// The latest round in which `block` was proposed.
+    pub(crate) fn last_proposed(&self, block: BlockId) -> Option<Round> {
+        let of_block = |proposals: &Vec<(Verified<SignedProposal>, ProposalState)>| {
+            proposals.iter().any(|(proposal, _)| proposal.get().block == block)
+        };
+        self.proposals
+            .iter()
+            .rev()
+            .find(|(_, proposals)| of_block(proposals))
+            .map(|(round, _)| *round)
+    }
+
+    fn slot(&self, index: usize, vote: &SignedVote) -> Option<&Slot> {
+        let validator = u32::try_from(index).ok()?;
+        self.votes.get(&(vote.round, vote.kind, validator))
+    }
+}
+
+/// The same proposal, whatever the signature: ed25519 allows several over one message.
+fn same_proposal(left: &SignedProposal, right: &SignedProposal) -> bool {
+    let content = |proposal: &SignedProposal| (proposal.round, proposal.valid_round, proposal.block, proposal.proposer);
+    content(left) == content(right)
+}

@@ -1,0 +1,376 @@
+//! A height's life: recovery, start, decision, and on to the next.
+
+use fusion_types::{Committee, DecidedBlock, Height, NetworkId, Rotation, ValidatorId};
+
+use super::{Book, Engine, LIVE_LAG, LIVE_PATIENCE, Phase, SYNC_PATIENCE};
+use crate::engine::book::ProposalState;
+use crate::guard::GuardState;
+use crate::interface::{Fault, Output, Recipient, Recovery, RecoveryError, Tip};
+use crate::sync::SyncFault;
+use crate::wal::WalEntry;
+use crate::wire::{Message, PeerId};
+
+/// The log's entries of `height`, and whether they are all that it ever held. Signatures are checked again: the log
+/// is as good as the disk that kept it.
+pub(super) fn usable_log(
+    network: NetworkId,
+    committee: &Committee,
+    height: Height,
+    recovery: &Recovery,
+) -> (Vec<WalEntry>, bool) {
+    let records = recovery.wal.iter().filter(|record| record.height() == height);
+    let mut entries = Vec::new();
+    for entry in records.map(|record| &record.entry) {
+        let verifies = match entry {
+            WalEntry::Vote(vote) => vote.verify(network, committee),
+            WalEntry::Proposal(proposal) => proposal.verify(network, committee),
+            WalEntry::Polka(polka) => {
+                let votes = polka.votes(committee);
+                votes.is_some_and(|votes| votes.iter().all(|vote| vote.verify(network, committee)))
+            }
+            WalEntry::Value(_) | WalEntry::Timeout(_) => true,
+        };
+        if !verifies {
+            return (entries, false);
+        }
+        entries.push(entry.clone());
+    }
+    (entries, recovery.wal_readable)
+}
+
+/// The guard to go on with.
+pub(super) fn guard_of(
+    network: NetworkId,
+    validator: ValidatorId,
+    found: Option<GuardState>,
+) -> Result<GuardState, RecoveryError> {
+    let guard = found.unwrap_or_else(|| GuardState::new(network, validator));
+    if guard.network() != network {
+        return Err(RecoveryError::GuardNetwork {
+            found: guard.network(),
+            expected: network,
+        });
+    }
+    if guard.validator() != validator {
+        return Err(RecoveryError::GuardKey);
+    }
+    Ok(guard)
+}
+
+/// Up to which height this key must be silent: as far as the guard knows of signatures that the log does not show.
+/// A log that is not whole is no reason by itself: without a signature at its height there is nothing to forget.
+pub(super) fn quarantine(guard: &GuardState, height: Height, log: &[WalEntry], whole: bool) -> Option<Height> {
+    let last = guard.height().filter(|last| *last >= height)?;
+    let vote_shown = guard.last_vote().is_none_or(|vote| {
+        vote.height < height
+            || log
+                .iter()
+                .any(|entry| matches!(entry, WalEntry::Vote(logged) if logged == vote))
+    });
+    let proposal_shown = guard.last_proposal().is_none_or(|proposal| {
+        let is_it = |entry: &WalEntry| matches!(entry, WalEntry::Proposal(logged) if logged == proposal);
+        proposal.height < height || log.iter().any(is_it)
+    });
+    let shown = whole && last == height && vote_shown && proposal_shown;
+    (!shown).then_some(last)
+}
+
+impl Engine {
+    pub(super) fn start(&mut self) {
+        self.sync_progress = self.now;
+        if self.machine.is_none() {
+            return;
+        }
+        let log = std::mem::take(&mut self.log);
+        if log.is_empty() {
+            self.start_height();
+        } else {
+            self.replay(log);
+        }
+    }
+
+    /// Starts the core at the height above the tip and lets in what came early.
+    pub(super) fn start_height(&mut self) {
+        self.begin();
+        for (peer, message) in self.future.take(self.height()) {
+            if self.phase != Phase::Running || self.halted {
+                break;
+            }
+            self.received(peer, message);
+        }
+    }
+
+    fn begin(&mut self) {
+        let height = self.height();
+        let voting = !self.is_quarantined();
+        self.phase = Phase::Running;
+        self.stirred = std::mem::take(&mut self.work_waiting);
+        self.repeated = None;
+        let (members, epoch) = (self.members.clone(), self.committee().epoch());
+        if let Some(machine) = &mut self.machine {
+            let acts = machine.start(height, members, epoch, voting);
+            self.apply(acts);
+        }
+    }
+
+    /// Brings the core to where it was when the log ends. Own messages come out of it with the signatures that they
+    /// had; one that had not reached the log is signed, logged and sent now.
+    fn replay(&mut self, log: Vec<WalEntry>) {
+        let Some(me) = self.me else { return };
+        let height = self.height();
+        let own = log.iter().filter(|entry| match entry {
+            WalEntry::Vote(vote) => vote.validator == me,
+            WalEntry::Proposal(proposal) => proposal.proposer == me,
+            _ => false,
+        });
+        self.replayed = Some(own.cloned().collect());
+        self.adopt_own_signatures(&log);
+        self.begin();
+        if let Some(machine) = &mut self.machine {
+            machine.begin_replay(&log, height);
+        }
+        for entry in &log {
+            self.enter(entry);
+            if self.halted || self.phase != Phase::Running {
+                break;
+            }
+            let acts = self.machine.as_mut().map(|machine| machine.replay(entry, height));
+            self.apply(acts.unwrap_or_default());
+        }
+        if let Some(machine) = &mut self.machine {
+            machine.end_replay();
+        }
+        self.replayed = None;
+        if self.phase != Phase::Running || self.halted {
+            return;
+        }
+        let round = self.round();
+        let proposes = self
+            .machine
+            .as_ref()
+            .is_some_and(crate::malachite::Machine::is_proposing);
+        let mine = self.members.id(self.members.proposer(round)) == Some(me) && !self.is_quarantined();
+        if proposes && mine && self.book.proposal_by(me, round).is_none() {
+            self.outputs.push(Output::NeedBlock { height, round });
+        }
+        self.repeat_own(Recipient::Validators);
+    }
+
+    /// The log may be ahead of the guard: what it shows is signed.
+    fn adopt_own_signatures(&mut self, log: &[WalEntry]) {
+        let epoch = self.committee().epoch();
+        let (Some(me), Some(machine)) = (self.me, &mut self.machine) else {
+            return;
+        };
+        for entry in log {
+            match entry {
+                WalEntry::Vote(vote) if vote.validator == me => machine.guard_mut().record_vote(epoch, *vote),
+                WalEntry::Proposal(proposal) if proposal.proposer == me => {
+                    machine.guard_mut().record_proposal(epoch, *proposal);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Enters a log entry, whose signatures are verified, into the book.
+    fn enter(&mut self, entry: &WalEntry) {
+        let (network, committee) = (self.network, self.schedule.committee(self.height()).clone());
+        match entry {
+            WalEntry::Vote(vote) => {
+                if let Some(vote) = vote.verified(network, &committee) {
+                    self.note_vote(&vote);
+                }
+            }
+            WalEntry::Proposal(proposal) => {
+                if let Some(proposal) = proposal.verified(network, &committee) {
+                    self.note_proposal(proposal, ProposalState::Settled);
+                }
+            }
+            WalEntry::Polka(polka) => {
+                for vote in polka.votes(&committee).unwrap_or_default() {
+                    if let Some(vote) = vote.verified(network, &committee) {
+                        self.note_vote(&vote);
+                    }
+                }
+            }
+            WalEntry::Value(value) => {
+                let verdict = if value.valid {
+                    super::bodies::Verdict::Valid
+                } else {
+                    super::bodies::Verdict::Invalid
+                };
+                self.bodies.set_verdict(value.block, verdict);
+                self.bodies.tell(value.block);
+            }
+            WalEntry::Timeout(_) => {}
+        }
+    }
+
+    /// Emits the decision as soon as its body is here; says whether it did.
+    pub(super) fn try_commit(&mut self) -> bool {
+        if self.phase == Phase::Decided || self.halted {
+            return false;
+        }
+        if self.commit.is_none() && self.phase == Phase::Running {
+            let decided = self.book.committed(self.committee().quorum());
+            self.commit = decided.map(|(round, id)| (self.book.certificate(self.committee(), round, id), true));
+        }
+        let Some((certificate, live)) = self.commit.take() else {
+            return false;
+        };
+        let Some(block) = self.bodies.get(certificate.block) else {
+            self.bodies.want(self.now, certificate.block, true);
+            self.commit = Some((certificate, live));
+            return false;
+        };
+        let block = block.clone();
+        self.live = live;
+        self.phase = Phase::Decided;
+        self.timers.clear();
+        self.bodies.want_nothing();
+        self.outputs.push(Output::Decided(DecidedBlock { block, certificate }));
+        true
+    }
+
+    /// Takes the next synced block, if there is one, verifies it and makes it the decision; says whether it did.
+    pub(super) fn try_sync(&mut self) -> bool {
+        if self.phase == Phase::Decided || self.halted {
+            return false;
+        }
+        while let Some((peer, decided)) = self.sync.take(self.height()) {
+            match self.check_synced(&decided) {
+                Ok(()) => {
+                    self.bodies.insert(decided.block);
+                    self.commit = Some((decided.certificate, false));
+                    self.sync_progress = self.now;
+                    return true;
+                }
+                Err(fault) => {
+                    self.sync.reject(self.now, peer);
+                    self.fault(peer, Fault::Sync(fault));
+                }
+            }
+        }
+        false
+    }
+
+    fn check_synced(&self, decided: &DecidedBlock) -> Result<(), SyncFault> {
+        let (header, certificate) = (decided.block.header(), &decided.certificate);
+        let height = self.height();
+        let committee = self.committee();
+        if header.network != self.network || header.parent != self.tip.id || header.height != height {
+            return Err(SyncFault::Chain);
+        }
+        if header.epoch != committee.epoch() || header.committee != self.schedule.committee_hash(height) {
+            return Err(SyncFault::Chain);
+        }
+        let same = certificate.height == height && certificate.block == decided.block.id();
+        if same && certificate.verify(self.network, committee).is_ok() {
+            Ok(())
+        } else {
+            Err(SyncFault::Certificate)
+        }
+    }
+
+    pub(super) fn advanced(&mut self, tip: Tip, rotation: Rotation) {
+        if self.phase != Phase::Decided || tip.height != self.height() {
+            tracing::error!(height = %tip.height, expected = %self.height(), "the shell advanced to another height");
+            return;
+        }
+        self.tip = tip;
+        self.rotation = rotation;
+        self.phase = Phase::Idle;
+        self.behind_since = None;
+        let height = self.height();
+        let committee = self.schedule.committee(height).clone();
+        self.members.turn(&committee, height, &self.rotation);
+        self.last_book = Some(std::mem::replace(&mut self.book, Book::new(height)));
+        self.bodies.advance(tip.height);
+        self.sync.advance(height);
+        self.future.advance(height);
+        // While catching up every block would be news to nobody.
+        if self.live || !self.sync.holds(height) || tip.height.0.is_multiple_of(64) {
+            self.send(Recipient::AllPeers, self.status());
+        }
+    }
+
+    pub(super) fn status(&self) -> Message {
+        Message::Status {
+            tip: self.tip.height,
+            tip_id: self.tip.id,
+        }
+    }
+
+    /// Does whatever has become possible.
+    pub(super) fn settle(&mut self) {
+        loop {
+            let moved = self.try_commit() || self.try_sync() || self.try_start() || self.try_proposals();
+            if !moved || self.halted {
+                break;
+            }
+        }
+        if self.halted {
+            return;
+        }
+        self.ask_for_bodies();
+        self.ask_for_blocks();
+    }
+
+    /// Starts the next height, unless blocks are on their way; says whether it did.
+    fn try_start(&mut self) -> bool {
+        let catching_up = self.lag() > LIVE_LAG && self.now < self.sync_progress + SYNC_PATIENCE;
+        if self.phase != Phase::Idle || self.machine.is_none() || self.commit.is_some() || catching_up {
+            return false;
+        }
+        self.start_height();
+        true
+    }
+
+    fn ask_for_blocks(&mut self) {
+        let lag = self.lag();
+        if lag == 0 {
+            self.behind_since = None;
+            return;
+        }
+        let since = *self.behind_since.get_or_insert(self.now);
+        let live = self.live && self.phase == Phase::Running && lag <= LIVE_LAG;
+        if live && self.now < since + LIVE_PATIENCE {
+            return;
+        }
+        let next = if self.phase == Phase::Decided {
+            self.height().next()
+        } else {
+            self.height()
+        };
+        for ask in self.sync.plan(self.now, next) {
+            let message = Message::SyncRequest {
+                from: ask.from,
+                to: ask.to,
+            };
+            self.send(Recipient::Peer(ask.peer), message);
+        }
+    }
+
+    fn ask_for_bodies(&mut self) {
+        let height = self.height();
+        for (id, asked) in self.bodies.due(self.now) {
+            let mut holders: Vec<PeerId> = self
+                .book
+                .voters(id)
+                .into_iter()
+                .filter_map(|at| self.peer_of(at))
+                .collect();
+            if holders.is_empty() {
+                // Nobody is known to have it: whoever proposed it has, and others may.
+                let round = self.book.last_proposed(id).unwrap_or_default();
+                holders.extend(self.peer_of(self.members.proposer(round)));
+                let validators = self.peers.iter().filter(|(_, peer)| peer.validator.is_some());
+                holders.extend(validators.map(|(peer, _)| *peer));
+            }
+            if let Some(peer) = holders.get(asked as usize % holders.len().max(1)) {
+                self.send(Recipient::Peer(*peer), Message::BlockRequest { height, id });
+            }
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Equivocation: two signed messages of one validator that exclude each other.
+//!
+//! Evidence verifies by itself, with nothing but the committee. What is kept is bounded for each validator and in all;
+//! one pair is proof enough, later ones only fill the log.
+
+use std::collections::VecDeque;
+
+use alloy_rlp::{Decodable, Encodable};
+use fusion_types::{Committee, Height, NetworkId, ValidatorId};
+
+use crate::signing::{SignedProposal, SignedVote};
+
+/// Pairs kept in all; the oldest give way. About 300 bytes each.
+pub const EVIDENCE_MAX: usize = 256;
+
+/// Pairs kept of one validator at one height.
+pub const EVIDENCE_PER_VALIDATOR_MAX: usize = 3;
+
+/// Two messages that no honest validator signs both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// Two votes of one kind for one round, for different blocks. The one that arrived first comes first.
+    Votes(SignedVote, SignedVote),
+    /// Two different proposals for one round. The one that arrived first comes first.
+    Proposals(SignedProposal, SignedProposal),
+}
+
+impl Evidence {
+    /// Who is accused.
+    pub fn validator(&self) -> ValidatorId {
+        match self {
+            Self::Votes(first, _) => first.validator,
+            Self::Proposals(first, _) => first.proposer,
+        }
+    }
+
+    /// The height at which it happened.
+    pub fn height(&self) -> Height {
+        match self {
+            Self::Votes(first, _) => first.height,
+            Self::Proposals(first, _) => first.height,
+        }
+    }
+
+    /// Whether the messages exclude each other and one member of `committee`, that of their height, signed both.
+    pub fn verify(&self, network: NetworkId, committee: &Committee) -> bool {
+        match self {
+            Self::Votes(first, second) => {
+                let place = |vote: &SignedVote| (vote.height, vote.round, vote.kind, vote.validator);
+                place(first) == place(second)
+                    && first.block != second.block
+                    && first.verify(network, committee)
+                    && second.verify(network, committee)
+            }
+            Self::Proposals(first, second) => {
+                let place = |proposal: &SignedProposal| (proposal.height, proposal.round, proposal.proposer);
+                let value = |proposal: &SignedProposal| (proposal.block, proposal.valid_round);
+                place(first) == place(second)
+                    && value(first) != value(second)
+                    && first.verify(network, committee)
+                    && second.verify(network, committee)
+            }
+        }
+    }
+
+    fn tag(&self) -> u8 {
+        match self {
+            Self::Votes(..) => 1,
+            Self::Proposals(..) => 2,
+        }
+    }
+
+    fn payload_length(&self) -> usize {
+        let pair = match self {
+            Self::Votes(first, second) => first.length() + second.length(),
+            Self::Proposals(first, second) => first.length() + second.length(),
+        };
+        self.tag().length() + pair
+    }
+}
+
+impl Encodable for Evidence {
+    fn encode(&self, out: &mut dyn alloy_rlp::BufMut) {
+        alloy_rlp::Header {
+            list: true,
+            payload_length: self.payload_length(),
+        }
+        .encode(out);
+        self.tag().encode(out);
+        match self {
+            Self::Votes(first, second) => {
+                first.encode(out);
+                second.encode(out);
+            }
+            Self::Proposals(first, second) => {
+                first.encode(out);
+                second.encode(out);
+            }
+        }
+    }
+
+    fn length(&self) -> usize {
+        self.payload_length() + alloy_rlp::length_of_length(self.payload_length())
+    }
+}
+
+impl Decodable for Evidence {
+    fn decode(buf: &mut &[u8]) -> alloy_rlp::Result<Self> {
+        let mut payload = alloy_rlp::Header::decode_bytes(buf, true)?;
+        let evidence = match u8::decode(&mut payload)? {
+            1 => Self::Votes(Decodable::decode(&mut payload)?, Decodable::decode(&mut payload)?),
+            2 => Self::Proposals(Decodable::decode(&mut payload)?, Decodable::decode(&mut payload)?),
+            _ => return Err(alloy_rlp::Error::Custom("evidence kind is neither 1 nor 2")),
+        };
+        if payload.is_empty() {
+            Ok(evidence)
+        } else {
+            Err(alloy_rlp::Error::UnexpectedLength)
+        }
+    }
+}
+
+/// The evidence at hand, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct EvidenceLog {
+    kept: VecDeque<Evidence>,
+}
+
+impl EvidenceLog {
+    /// Keeps a pair; says whether it was kept.
+    pub(crate) fn add(&mut self, evidence: Evidence) -> bool {
+        let of_same = |kept: &&Evidence| kept.validator() == evidence.validator() && kept.height() == evidence.height();
+        if self.kept.iter().filter(of_same).count() >= EVIDENCE_PER_VALIDATOR_MAX {
+            return false;
+        }
+        if self.kept.len() == EVIDENCE_MAX {
+            self.kept.pop_front();
+        }
+        self.kept.push_back(evidence);
+        true
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Evidence> {
+        self.kept.iter()
+    }
+}

@@ -1,0 +1,6 @@
+//! A whole network in one thread: engines, virtual time, a seeded network, disks that keep what was flushed.
+
+mod cluster;
+mod dice;
+mod examples;
+mod traitor;
