@@ -1,1 +1,3 @@
-//! x
+//! The fusion node: all I/O and all wiring.
+
+pub mod store;

@@ -1,0 +1,176 @@
+//! The full check of a block log: `fusion db check`.
+//!
+//! Promises: it trusts nothing but the genesis. Every checksum, every block's body against its header, every certificate, the
+//! chain, the streams, the header's committee and state root are verified, and every segment's header against the
+//! state that follows from the blocks before it. It writes nothing. Leaves to others: WAL and guard, of which the start itself sees
+//! all there is to see, and the index, which is built again at any doubt.
+
+use std::path::Path;
+
+use fusion_types::limits::BLOCK_BYTES_MAX;
+use fusion_types::{BlockId, Genesis, Height, State};
+
+use super::frame::{Frame, Kind};
+use super::segment::{DECISION_BYTES_MAX, Segment, path_of};
+use super::{StoreError, disk, log};
+
+/// Bytes between two calls of `progress`.
+const PROGRESS_BYTES: u64 = 16 * 1024 * 1024;
+
+/// What a full check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Decided blocks, all verified.
+    pub blocks: u64,
+    /// Transactions in them.
+    pub transactions: u64,
+    /// Segment files.
+    pub segments: u64,
+    /// Bytes of records.
+    pub bytes: u64,
+    /// The last decided height.
+    pub tip: Height,
+    /// Its block; the genesis block at height 0.
+    pub tip_id: BlockId,
+    /// Bodies that were not decided.
+    pub undecided: u64,
+    /// Bytes of an unfinished write at the end, which the next start will cut.
+    pub torn_bytes: u64,
+}
+
+/// Verifies everything in the log below `home`. `progress` is called now and then with the bytes that were verified and the bytes in
+/// all.
+///
+/// # Errors
+/// The first damage found; [`StoreError::Locked`] while a node runs on the folder; [`StoreError::Io`] if there is no log.
+pub fn check(home: &Path, genesis: &Genesis, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, StoreError> {
+    let dir = home.join("log");
+    let lock = disk::lock(&dir)?;
+    let numbers = log::numbers(&dir)?;
+    let mut total = 0;
+    for number in &numbers {
+        let path = path_of(&dir, *number);
+        let metadata = std::fs::metadata(&path).map_err(|e| StoreError::io("inspect", &path, e))?;
+        total += metadata.len();
+    }
+    let mut check = Check {
+        genesis,
+        state: genesis.state(),
+        report: Report {
+            blocks: 0,
+            transactions: 0,
+            segments: 0,
+            bytes: 0,
+            tip: Height(0),
+            tip_id: genesis.block().id(),
+            undecided: 0,
+            torn_bytes: 0,
+        },
+        progress,
+        told: 0,
+        total,
+    };
+    for number in &numbers {
+        let (segment, state) = Segment::open(&dir, *number, genesis.network())?;
+        if state != check.state {
+            let what = "its header's state is not the one that follows from the blocks before it";
+            return Err(StoreError::corrupt(&segment.path, 0, check.state.height.next(), what));
+        }
+        check.segment(&segment, *number == numbers.len() as u64)?;
+    }
+    (check.progress)(total, total);
+    let mut report = check.report;
+    (report.tip, report.tip_id) = (check.state.height, check.state.block);
+    drop(lock);
+    Ok(report)
+}
+
+struct Check<'a> {
+    genesis: &'a Genesis,
+    state: State,
+    report: Report,
+    progress: &'a mut dyn FnMut(u64, u64),
+    told: u64,
+    total: u64,
+}
+
+impl Check<'_> {
+    fn segment(&mut self, segment: &Segment, is_last: bool) -> Result<(), StoreError> {
+        self.report.segments += 1;
+        let mut offset = segment.start;
+        let mut bodies: Vec<Frame> = Vec::new();
+        while let Some(frame) = segment.frames().prefix(offset)? {
+            let max = match frame.kind {
+                Kind::Body => BLOCK_BYTES_MAX,
+                Kind::Decision => DECISION_BYTES_MAX,
+                Kind::Wal => break,
+            };
+            if segment.frames().payload(&frame, max)?.is_none() {
+                break;
+            }
+            if frame.kind == Kind::Body {
+                bodies.push(frame);
+            } else {
+                self.decision(segment, &frame)?;
+                let decided = bodies.iter().filter(|body| body.height == frame.height).count();
+                self.report.undecided += decided.saturating_sub(1) as u64;
+                bodies.retain(|body| body.height > frame.height);
+            }
+            offset = frame.end();
+            self.tell(offset - frame.offset);
+        }
+        self.report.undecided += bodies.len() as u64;
+        let torn = log::torn_end(segment, offset, self.state.height)?;
+        if let Some(end) = torn {
+            if !is_last {
+                let what = "a record is damaged";
+                return Err(StoreError::corrupt(
+                    &segment.path,
+                    offset,
+                    self.state.height.next(),
+                    what,
+                ));
+            }
+            self.report.torn_bytes = end - offset;
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, bytes: u64) {
+        self.report.bytes += bytes;
+        if self.report.bytes >= self.told + PROGRESS_BYTES {
+            self.told = self.report.bytes;
+            (self.progress)(self.told, self.total);
+        }
+    }
+
+    fn decision(&mut self, segment: &Segment, frame: &Frame) -> Result<(), StoreError> {
+        let corrupt = |what: String| StoreError::corrupt(&segment.path, frame.offset, frame.height, what);
+        let decision = segment.decision(frame)?;
+        let body = segment.frames().prefix(decision.body_offset)?;
+        let body = body.filter(|body| body.kind == Kind::Body && body.height == frame.height);
+        let body = body.ok_or_else(|| corrupt("the decision's body is not where it says".into()))?;
+        let sealed = segment.body(&body, decision.certificate.block)?;
+        let header = sealed.header();
+        let committee = self.genesis.committee();
+        let network = self.genesis.network();
+        let certified = decision.certificate.verify(network, committee);
+        certified.map_err(|error| corrupt(error.to_string()))?;
+        if header.network != network || header.epoch != committee.epoch() || header.committee != self.state.committee {
+            return Err(corrupt("the header is of another network, epoch or committee".into()));
+        }
+        if header.state_root != self.state.root() {
+            return Err(corrupt(
+                "header.state_root does not follow from the blocks below".into(),
+            ));
+        }
+        if header.time_ms <= self.state.time_ms {
+            return Err(corrupt("header.time_ms is not above its parent's".into()));
+        }
+        let applied = self.state.apply(sealed.block(), sealed.id(), committee);
+        applied.map_err(|error| corrupt(error.to_string()))?;
+        self.report.blocks += 1;
+        self.report.transactions += sealed.block().transaction_count() as u64;
+        Ok(())
+    }
+}

@@ -1,0 +1,179 @@
+//! The guard file: the last signatures of this node's key, durable before a signature leaves.
+//!
+//! `state` has two slots that are written in turn, each at the start of a page of its own (4096 bytes):
+//!
+//! | offset | bytes | what |
+//! |---|---|---|
+//! | 0 | 8 | `FUSIONGD` |
+//! | 8 | 4 | version, 1 |
+//! | 12 | 4 | length of the contents, at most 448 |
+//! | 16 | 8 | sequence number; the slot with the higher one counts |
+//! | 24 | 32 | network id |
+//! | 56 | 448 | contents, then zeros |
+//! | 504 | 4 | CRC32C of all above |
+//! | 508 | 4 | zero |
+//!
+//! Promises: a write that is torn leaves the contents before it; a file that exists has a readable slot unless it was
+//! damaged, and then that is an error and never an empty guard. Leaves to others: what the contents mean, and the
+//! lock of the folder (`store.rs`).
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use alloy_primitives::{B256, Bytes};
+use fusion_types::NetworkId;
+
+use super::flush::Written;
+use super::{GUARD_BYTES_MAX, StoreError, disk};
+
+/// The file in the guard's folder.
+pub(super) const FILE_NAME: &str = "state";
+
+const MAGIC: &[u8; 8] = b"FUSIONGD";
+const VERSION: u32 = 1;
+const SLOT_BYTES: usize = 512;
+const CONTENTS_AT: usize = 56;
+const CRC_AT: usize = CONTENTS_AT + GUARD_BYTES_MAX;
+
+/// Slots are a page apart, so that writing one cannot tear the other.
+const SLOT_DISTANCE: u64 = 4096;
+
+const FILE_BYTES: u64 = 2 * SLOT_DISTANCE;
+
+const _: () = assert!(CRC_AT + 8 == SLOT_BYTES);
+
+/// The guard file.
+#[derive(Debug)]
+pub(super) struct Guard {
+    path: PathBuf,
+    network: NetworkId,
+    file: Option<Arc<File>>,
+    /// The first file before it has its name.
+    draft: Option<Arc<File>>,
+    sequence: u64,
+    /// The slot of the next write.
+    slot: u64,
+}
+
+/// A slot that was read.
+struct Slot {
+    sequence: u64,
+    network: NetworkId,
+    contents: Bytes,
+}
+
+impl Guard {
+    /// Opens the guard in `dir`; no contents if there is no file.
+    ///
+    /// # Errors
+    /// [`StoreError::GuardUnreadable`] when there is a file without a readable slot; [`StoreError::Network`].
+    pub(super) fn open(dir: &Path, network: NetworkId) -> Result<(Self, Option<Bytes>), StoreError> {
+        let path = dir.join(FILE_NAME);
+        let mut guard = Self {
+            path,
+            network,
+            file: None,
+            draft: None,
+            sequence: 0,
+            slot: 0,
+        };
+        if !guard.path.exists() {
+            return Ok((guard, None));
+        }
+        let file = disk::open(&guard.path)?;
+        let mut newest: Option<(u64, Slot)> = None;
+        for index in 0..2 {
+            let mut bytes = [0; SLOT_BYTES];
+            disk::read_at(&file, &guard.path, &mut bytes, index * SLOT_DISTANCE)?;
+            let Some(slot) = decode(&bytes) else { continue };
+            if newest.as_ref().is_none_or(|(_, other)| other.sequence < slot.sequence) {
+                newest = Some((index, slot));
+            }
+        }
+        let Some((index, slot)) = newest else {
+            return Err(StoreError::GuardUnreadable { path: guard.path });
+        };
+        if slot.network != network {
+            return Err(StoreError::Network {
+                path: guard.path,
+                found: slot.network,
+                expected: network,
+            });
+        }
+        guard.file = Some(Arc::new(file));
+        guard.sequence = slot.sequence;
+        guard.slot = 1 - index;
+        Ok((guard, Some(slot.contents)))
+    }
+
+    /// Checks the contents' size, and takes the space for a first file, so that [`Guard::write`] cannot fail for space.
+    pub(super) fn reserve(&mut self, contents: &[u8]) -> Result<(), StoreError> {
+        if contents.len() > GUARD_BYTES_MAX {
+            let what = format!(
+                "guard contents have {} bytes, limit is {GUARD_BYTES_MAX}",
+                contents.len()
+            );
+            return Err(StoreError::Order(what));
+        }
+        if self.file.is_none() && self.draft.is_none() {
+            self.draft = Some(Arc::new(disk::draft(&self.path, &[], FILE_BYTES, true)?));
+        }
+        Ok(())
+    }
+
+    /// Writes what was reserved. It counts when it is synced and [`Guard::written`] was called.
+    pub(super) fn write(&mut self, contents: &[u8]) -> Result<Written, StoreError> {
+        let bytes = encode(self.sequence + 1, self.network, contents);
+        let file = self.file.as_ref().or(self.draft.as_ref());
+        let file = file.ok_or_else(|| StoreError::Order("the guard was not reserved".into()))?;
+        disk::write_at(file, &self.path, &bytes, self.slot * SLOT_DISTANCE)?;
+        Ok(Written {
+            file: file.clone(),
+            path: self.path.clone(),
+        })
+    }
+
+    /// What was written is durable: the next write takes the other slot.
+    pub(super) fn written(&mut self) -> Result<(), StoreError> {
+        if let Some(draft) = self.draft.take() {
+            // A file appears only with a readable slot in it.
+            disk::publish(&self.path)?;
+            self.file = Some(draft);
+        }
+        self.slot = 1 - self.slot;
+        self.sequence += 1;
+        Ok(())
+    }
+}
+
+fn encode(sequence: u64, network: NetworkId, contents: &[u8]) -> [u8; SLOT_BYTES] {
+    let mut bytes = [0; SLOT_BYTES];
+    let length = u32::try_from(contents.len()).expect("the caller checked the length");
+    bytes[..8].copy_from_slice(MAGIC);
+    bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    bytes[12..16].copy_from_slice(&length.to_le_bytes());
+    bytes[16..24].copy_from_slice(&sequence.to_le_bytes());
+    bytes[24..CONTENTS_AT].copy_from_slice(network.0.as_slice());
+    bytes[CONTENTS_AT..CONTENTS_AT + contents.len()].copy_from_slice(contents);
+    let crc = crc32c::crc32c(&bytes[..CRC_AT]);
+    bytes[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+fn decode(bytes: &[u8; SLOT_BYTES]) -> Option<Slot> {
+    let crc = crc32c::crc32c(&bytes[..CRC_AT]);
+    if bytes[..8] != MAGIC[..]
+        || bytes[8..12] != VERSION.to_le_bytes()
+        || bytes[CRC_AT..CRC_AT + 4] != crc.to_le_bytes()
+    {
+        return None;
+    }
+    let length = u32::from_le_bytes(bytes[12..16].try_into().ok()?) as usize;
+    let contents = bytes[CONTENTS_AT..CRC_AT].get(..length)?;
+    Some(Slot {
+        sequence: u64::from_le_bytes(bytes[16..24].try_into().ok()?),
+        network: NetworkId(B256::from_slice(&bytes[24..CONTENTS_AT])),
+        contents: Bytes::copy_from_slice(contents),
+    })
+}
