@@ -1,3 +1,4 @@
 //! The fusion node: all I/O and all wiring.
 
+pub mod network;
 pub mod store;
