@@ -1,4 +1,9 @@
 //! The fusion node: all I/O and all wiring.
 
+pub mod handle;
+pub mod ingress;
+pub mod metrics;
+pub mod rpc;
+
 pub mod network;
 pub mod store;

@@ -1,0 +1,127 @@
+//! What the edges of a node may ask of its middle: one bounded queue in, what is decided and how it stands out.
+//!
+//! RPC and metrics hold a [`NodeHandle`] and nothing else of the node. Promises: nothing here waits for the node thread except for
+//! an answer that was asked for; a full queue is an answer of its own ([`Reject::Busy`]). Leaves to others: what the node does with it (`node`).
+
+use std::sync::Arc;
+
+use fusion_client::json::{EvidenceJson, PeerJson, StatusJson};
+use fusion_mempool::{PoolTransaction, Reject};
+use fusion_types::{Genesis, RollupId, TxHash};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::store::LogReader;
+
+/// Submissions that may wait for the node thread. Each is one request of up to 100 transactions; beyond, users are told `busy`.
+pub const SUBMISSIONS_MAX: usize = 4096;
+
+/// Questions that may wait for the node thread.
+pub const QUESTIONS_MAX: usize = 1024;
+
+/// Transactions of one request, checked at ingress, and where to say what became of each.
+#[derive(Debug)]
+pub struct Submission {
+    /// The transactions, in the order of the request.
+    pub transactions: Vec<PoolTransaction>,
+    /// Takes one answer per transaction, in the same order: whether the pool has it now.
+    pub reply: oneshot::Sender<Vec<Result<(), Reject>>>,
+}
+
+/// Whether a transaction waits in the pool.
+#[derive(Debug)]
+pub struct Question {
+    /// Its rollup.
+    pub rollup: RollupId,
+    /// Its hash.
+    pub hash: TxHash,
+    /// Takes the answer.
+    pub reply: oneshot::Sender<bool>,
+}
+
+/// How the node stands. The node thread publishes it a few times per second and at each decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// Itself.
+    pub node: StatusJson,
+    /// Every peer that it knows.
+    pub peers: Vec<PeerJson>,
+    /// Evidence that it keeps.
+    pub evidence: Vec<EvidenceJson>,
+}
+
+/// The edges' hold on a running node. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct NodeHandle {
+    /// Transactions for the pool; capacity [`SUBMISSIONS_MAX`].
+    pub submit: mpsc::Sender<Submission>,
+    /// Questions about the pool; capacity [`QUESTIONS_MAX`].
+    pub ask: mpsc::Sender<Question>,
+    /// How the node stands.
+    pub status: watch::Receiver<Arc<NodeStatus>>,
+    /// What is decided.
+    pub reader: LogReader,
+    /// The network.
+    pub genesis: Arc<Genesis>,
+}
+
+/// The node thread's end of a [`NodeHandle`].
+#[derive(Debug)]
+pub struct NodeEnd {
+    /// Transactions from users.
+    pub submissions: mpsc::Receiver<Submission>,
+    /// Questions from users.
+    pub questions: mpsc::Receiver<Question>,
+    /// Where to publish how the node stands.
+    pub status: watch::Sender<Arc<NodeStatus>>,
+}
+
+impl NodeHandle {
+    /// A handle and its other end.
+    pub fn new(genesis: Arc<Genesis>, reader: LogReader, status: NodeStatus) -> (Self, NodeEnd) {
+        let (submit, submissions) = mpsc::channel(SUBMISSIONS_MAX);
+        let (ask, questions) = mpsc::channel(QUESTIONS_MAX);
+        let (publish, status) = watch::channel(Arc::new(status));
+        let handle = Self {
+            submit,
+            ask,
+            status,
+            reader,
+            genesis,
+        };
+        let end = NodeEnd {
+            submissions,
+            questions,
+            status: publish,
+        };
+        (handle, end)
+    }
+
+    /// How the node stood when it last said so.
+    pub fn status(&self) -> Arc<NodeStatus> {
+        self.status.borrow().clone()
+    }
+
+    /// Hands transactions to the pool and waits for its answers: `None` when the node is stopping.
+    pub async fn submit(&self, transactions: Vec<PoolTransaction>) -> Option<Vec<Result<(), Reject>>> {
+        let count = transactions.len();
+        let (reply, answer) = oneshot::channel();
+        match self.submit.try_send(Submission { transactions, reply }) {
+            Ok(()) => answer.await.ok().filter(|answers| answers.len() == count),
+            Err(mpsc::error::TrySendError::Closed(_)) => None,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                let busy = Reject::Busy {
+                    waiting: SUBMISSIONS_MAX,
+                    limit: SUBMISSIONS_MAX,
+                };
+                Some(vec![Err(busy); count])
+            }
+        }
+    }
+
+    /// Whether a transaction waits in the pool: `None` when the node is too busy to say, or is stopping.
+    pub async fn is_waiting(&self, rollup: RollupId, hash: TxHash) -> Option<bool> {
+        let (reply, answer) = oneshot::channel();
+        self.ask.try_send(Question { rollup, hash, reply }).ok()?;
+        answer.await.ok()
+    }
+}
