@@ -1,5 +1,8 @@
 //! The fusion node: all I/O and all wiring.
 
+pub mod core;
+pub mod relay;
+
 pub mod handle;
 pub mod ingress;
 pub mod metrics;

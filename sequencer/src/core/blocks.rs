@@ -1,0 +1,305 @@
+//! Blocks in a core: when to propose, what to propose, whether a proposal is right, and what a decision changes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_primitives::Bytes;
+use fusion_consensus::wire::{FORWARDED_MAX, TRANSACTIONS_BYTES_MAX};
+use fusion_consensus::{Forwarded, Input, Message, PeerId, Recipient, Tip};
+use fusion_mempool::{BlockLimits, BuildContext, CheckContext, EvmFacts, Invalid, Pool, PoolLimits, build, check};
+use fusion_types::limits::{BLOCK_TRANSACTIONS_MAX, CLOCK_DRIFT_MAX_MS, COMMITTEE_MAX};
+use fusion_types::{DecidedBlock, Height, RollupConfig, Round, SealedBlock, TxHash};
+
+use super::{Action, Asked, Core, Now};
+use crate::ingress;
+use crate::relay::{Dispatch, Key, Outlook};
+use crate::store::Record;
+
+impl Core {
+    /// When the block that consensus asks for should be proposed: at once if there is something to order, but not
+    /// sooner than the least interval after the last proposal; else when the idle interval has passed. Never before
+    /// this node's clock allows a time above the parent's.
+    pub(super) fn propose_at(&self) -> Duration {
+        let later_round = self.need.is_some_and(|need| need.round > Round(0));
+        let at = if later_round || !self.pool.is_empty() {
+            self.last_proposal
+                .map_or(Duration::ZERO, |at| at + self.config.block_interval_min)
+        } else {
+            self.height_started + self.config.block_interval_idle
+        };
+        at.max(self.clock_allows_at)
+    }
+
+    /// Proposes if consensus waits for a block and the time has come.
+    pub(super) fn try_propose(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let Some(need) = self.need else { return };
+        // A parent from the limit of the drift, or a clock set back: our time must not exceed what others accept.
+        let ahead_ms = (self.state.time_ms + 1).saturating_sub(now.unix_ms.saturating_add(CLOCK_DRIFT_MAX_MS / 2));
+        self.clock_allows_at = now.monotonic + Duration::from_millis(ahead_ms.min(CLOCK_WAIT_MAX_MS));
+        if now.monotonic < self.propose_at() {
+            return;
+        }
+        self.need = None;
+        // Without a block that passes, the round goes to the next proposer.
+        let Some(block) = self.build_block(now) else { return };
+        self.log_body(&block, actions);
+        self.proposed(now, &block);
+        self.consensus(
+            now,
+            Input::Propose {
+                height: need.height,
+                round: need.round,
+                block,
+            },
+            actions,
+        );
+    }
+
+    /// A block that passes the check that followers make. A transaction that makes it fail is not proposed again, and
+    /// at last an empty block goes out: a bad transaction may cost its place, never the round.
+    fn build_block(&mut self, now: Now) -> Option<Arc<SealedBlock>> {
+        let empty = Pool::new(&[], PoolLimits::default());
+        for attempt in 0..=BUILD_ATTEMPTS {
+            let context = BuildContext {
+                network: self.network,
+                epoch: self.committee.epoch(),
+                committee: self.committee_hash,
+                proposer: self.validator?,
+                now_ms: now.unix_ms,
+                state_root: self.state_root,
+                limits: BlockLimits {
+                    bytes_target: self.config.block_bytes_target,
+                    transactions_max: BLOCK_TRANSACTIONS_MAX,
+                },
+            };
+            let pool = if attempt < BUILD_ATTEMPTS { &self.pool } else { &empty };
+            let sealed = match SealedBlock::new(&build(pool, &self.state, &context)) {
+                Ok(sealed) => sealed,
+                Err(error) => {
+                    tracing::error!(%error, "own proposal does not seal");
+                    continue;
+                }
+            };
+            let Err(invalid) = self.check(now, &sealed) else {
+                return Some(Arc::new(sealed));
+            };
+            tracing::error!(%invalid, height = %sealed.header().height, attempt, "own proposal fails the check");
+            self.set_aside(&invalid);
+        }
+        None
+    }
+
+    /// Keeps the transaction that a failed proposal names from being proposed again. Other failures are not a
+    /// transaction's fault.
+    fn set_aside(&mut self, invalid: &Invalid) {
+        if let Invalid::Repeated { rollup, hash }
+        | Invalid::Undecodable { rollup, hash }
+        | Invalid::NonceOrder { rollup, hash, .. }
+        | Invalid::TipOrder { rollup, hash, .. } = invalid
+        {
+            self.pool.proposal_failed(*rollup, &[*hash]);
+        }
+    }
+
+    /// Consensus asks whether a proposal is right. A right one is logged before anything can be signed for it. One
+    /// whose time is still ahead of our clock gets its answer when the clock is there: the only verdict that may change.
+    pub(super) fn check_block(&mut self, now: Now, asked: Asked, actions: &mut Vec<Action>) -> Option<Input> {
+        let Asked { height, round, block } = &asked;
+        let outcome = self.check(now, block);
+        self.proposed(now, block);
+        if let Err(Invalid::TimeAhead { given, .. }) = outcome {
+            let ahead_ms = given.saturating_sub(now.unix_ms.saturating_add(CLOCK_DRIFT_MAX_MS));
+            let at = now.monotonic + Duration::from_millis(ahead_ms.clamp(1, CLOCK_WAIT_MAX_MS));
+            tracing::warn!(%height, %round, ahead_ms, proposer = %block.header().proposer, "proposal is ahead of this clock");
+            if self.postponed.len() < POSTPONED_MAX {
+                self.postponed.push((at, asked));
+            }
+            return None;
+        }
+        match &outcome {
+            Ok(()) => self.log_body(block, actions),
+            Err(invalid) => {
+                let (id, proposer) = (block.id(), block.header().proposer);
+                tracing::warn!(%height, %round, block = %id, %proposer, %invalid, "proposal refused");
+            }
+        }
+        Some(Input::Checked {
+            height: *height,
+            round: *round,
+            id: block.id(),
+            valid: outcome.is_ok(),
+        })
+    }
+
+    /// Looks again at proposals whose time was ahead of our clock.
+    pub(super) fn check_postponed(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let due: Vec<Asked> = self
+            .postponed
+            .extract_if(.., |(at, _)| *at <= now.monotonic)
+            .map(|(_, asked)| asked)
+            .collect();
+        for asked in due {
+            if let Some(answer) = self.check_block(now, asked, actions) {
+                self.consensus(now, answer, actions);
+            }
+        }
+    }
+
+    fn check(&self, now: Now, block: &SealedBlock) -> Result<(), Invalid> {
+        let context = CheckContext {
+            network: self.network,
+            epoch: self.committee.epoch(),
+            committee: &self.committee,
+            committee_hash: self.committee_hash,
+            now_ms: now.unix_ms,
+            state_root: self.state_root,
+            rollups: self.genesis.rollups(),
+            window: self.pool.window(),
+            facts_of: &|rollup, hash, payload| self.facts(rollup, hash, payload),
+        };
+        check(block, &self.state, &context)
+    }
+
+    /// The body goes to the log before our prevote for it leaves, so that a block on which nodes are locked survives
+    /// the loss of power on all of them.
+    fn log_body(&mut self, block: &Arc<SealedBlock>, actions: &mut Vec<Action>) {
+        if self.bodies_logged.insert(block.id()) {
+            actions.push(Action::Persist(Record::Body(block.clone())));
+        }
+    }
+
+    fn proposed(&mut self, now: Now, block: &SealedBlock) {
+        self.pool.proposed(block);
+        if !self.proposal_known {
+            self.proposal_known = true;
+            self.last_proposal = Some(now.monotonic);
+        }
+    }
+
+    /// A block is decided: it becomes durable, the state moves on, and the next height starts.
+    pub(super) fn decided(&mut self, now: Now, decided: DecidedBlock, actions: &mut Vec<Action>) -> Option<Input> {
+        let block = decided.block.clone();
+        let applied = if block.header().state_root == self.state_root {
+            self.state
+                .apply(block.block(), block.id(), &self.committee)
+                .map_err(|error| error.to_string())
+        } else {
+            Err(format!(
+                "state_root of height {} is {}, ours is {}",
+                block.header().height,
+                block.header().state_root,
+                self.state_root
+            ))
+        };
+        if let Err(reason) = applied {
+            // More than two thirds signed what our own rules refuse: only a broken node or a broken committee gets here.
+            actions.push(Action::Fatal(format!(
+                "a decided block does not continue the replicated state: {reason}"
+            )));
+            self.stopped = true;
+            return None;
+        }
+        self.log_body(&block, actions);
+        actions.push(Action::Persist(Record::Decision(decided.certificate.clone())));
+        actions.push(Action::Decided(decided));
+        self.state_root = self.state.root();
+        // Nonces of transactions that this pool never held are not worth a signature recovery on every node.
+        self.pool.decided(&block, &|_, _, _| None);
+        self.bodies_logged.clear();
+        self.postponed.clear();
+        self.need = None;
+        self.height_started = now.monotonic;
+        self.proposal_known = false;
+        self.work_told = false;
+        let outlook = self.outlook();
+        let pooled = |(rollup, hash): &Key| self.pool.get(*rollup, hash).is_some();
+        let dispatch = self
+            .relay
+            .decided(now.monotonic, block.header().height, outlook, pooled);
+        self.relay_out(&dispatch, actions);
+        let tip = Tip {
+            height: block.header().height,
+            id: block.id(),
+        };
+        Some(Input::Advanced {
+            tip,
+            rotation: self.state.rotation.clone(),
+        })
+    }
+
+    /// Sends transactions to the validators that a dispatch names, this node left out.
+    pub(super) fn relay_out(&self, dispatch: &Dispatch, actions: &mut Vec<Action>) {
+        for (validator, keys) in &dispatch.to {
+            let index = self
+                .committee
+                .index_of(*validator)
+                .filter(|_| Some(*validator) != self.validator);
+            if let Some(index) = index {
+                let peer = PeerId(self.committee.validators()[index].peer);
+                self.forward(Recipient::Peer(peer), keys, actions);
+            }
+        }
+        self.forward(Recipient::Validators, &dispatch.to_all, actions);
+    }
+
+    /// Sends pooled transactions in messages that fit their frames.
+    fn forward(&self, to: Recipient, keys: &[Key], actions: &mut Vec<Action>) {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let mut send = |batch: Vec<Forwarded>| {
+            if !batch.is_empty() {
+                actions.push(Action::Send {
+                    to,
+                    message: Message::Transactions(batch),
+                });
+            }
+        };
+        for transaction in keys.iter().filter_map(|(rollup, hash)| self.pool.get(*rollup, hash)) {
+            let size = transaction.payload.len() + FORWARDED_OVERHEAD_BYTES;
+            if bytes + size > TRANSACTIONS_BYTES_MAX || batch.len() == FORWARDED_MAX {
+                send(std::mem::take(&mut batch));
+                bytes = 0;
+            }
+            bytes += size;
+            batch.push(Forwarded {
+                rollup: transaction.rollup,
+                payload: transaction.payload.clone(),
+                sender: transaction.evm.as_ref().map(|facts| facts.sender),
+            });
+        }
+        send(batch);
+    }
+
+    /// Where the chain stands, for relaying.
+    pub(super) fn outlook(&self) -> Outlook {
+        let height = self.state.height.next();
+        let seat = |height: Height| {
+            let index = self.state.rotation.proposer(&self.committee, height, Round(0));
+            self.committee.validators()[index].id
+        };
+        Outlook {
+            height,
+            proposed: self.proposal_known,
+            current: seat(height),
+            next: seat(height.next()),
+        }
+    }
+
+    /// What a payload of an `evm` rollup says, for checking the order of a lane by priority: a function of the payload
+    /// alone, or validity would differ between nodes. A signature is recovered unless this node did so before.
+    fn facts(&self, rollup: &RollupConfig, hash: TxHash, payload: &Bytes) -> Option<EvmFacts> {
+        let known = self.pool.recovered_facts(rollup.id, &hash);
+        known.or_else(|| ingress::admit(rollup, payload.clone()).ok()?.evm)
+    }
+}
+
+/// Proposals built before an empty one is: each failure sets its cause aside.
+const BUILD_ATTEMPTS: u32 = 3;
+
+/// Longest wait for our own clock in one go, in milliseconds; then it is looked at again.
+const CLOCK_WAIT_MAX_MS: u64 = 1000;
+
+/// Proposals of one height whose time is ahead of our clock. There are no more proposers than this.
+const POSTPONED_MAX: usize = COMMITTEE_MAX;
+
+/// Bytes that a forwarded transaction takes beside its payload: list and string prefixes, rollup, sender.
+const FORWARDED_OVERHEAD_BYTES: usize = 48;

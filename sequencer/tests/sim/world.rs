@@ -1,0 +1,548 @@
+//! The world: whole nodes on one thread, virtual time, and everything that can go wrong with what is between them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_primitives::{B256, Bytes, keccak256};
+use ed25519_dalek::SigningKey;
+use fusion_consensus::{Message, PeerId, Recipient};
+use fusion_mempool::PoolTransaction;
+use fusion_sequencer::core::{Action, Core, CoreConfig, Event, Now, RequestId};
+use fusion_sequencer::store::Record;
+use fusion_types::{
+    Committee, Epoch, Genesis, Ordering, RollupConfig, RollupId, RollupKind, Validator, ValidatorId, transaction_hash,
+};
+
+use crate::checker::Checker;
+use crate::disk::Disk;
+use crate::rng::Rng;
+
+/// What a run does. Times are virtual.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) nodes: usize,
+    /// Faults happen until here; then everything heals.
+    pub(crate) faults_until: Duration,
+    /// After healing, every node must have decided something new by here.
+    pub(crate) end: Duration,
+    /// Messages lost, per mille, while faults last.
+    pub(crate) loss: u64,
+    /// Mean time between crashes of any node; zero for none.
+    pub(crate) crash_every: Duration,
+    /// Mean time between partitions; zero for none.
+    pub(crate) partition_every: Duration,
+    /// A node loses its write-ahead log in every so many crashes; zero for never. Only node 0 does.
+    pub(crate) lose_wal: u64,
+    /// Time between two transactions of the clients.
+    pub(crate) submit_every: Duration,
+}
+
+#[derive(Debug)]
+enum What {
+    Deliver {
+        from: usize,
+        to: usize,
+        link: u64,
+        bytes: Bytes,
+        class: fusion_consensus::Class,
+    },
+    Link {
+        from: usize,
+        to: usize,
+        up: bool,
+    },
+    Wake {
+        node: usize,
+        incarnation: u64,
+    },
+    Submit,
+    Crash,
+    Restart {
+        node: usize,
+    },
+    Cut,
+    Mend,
+    Heal,
+}
+
+struct Node {
+    core: Option<Core>,
+    disk: Disk,
+    incarnation: u64,
+    woken_at: Option<Duration>,
+    clock_ahead_ms: u64,
+}
+
+/// How often each fault really happened: a simulation that injects nothing proves nothing.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Faults {
+    pub(crate) lost: u64,
+    pub(crate) crashes: u64,
+    pub(crate) torn_flushes: u64,
+    pub(crate) wal_losses: u64,
+    pub(crate) partitions: u64,
+}
+
+impl Faults {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.lost += other.lost;
+        self.crashes += other.crashes;
+        self.torn_flushes += other.torn_flushes;
+        self.wal_losses += other.wal_losses;
+        self.partitions += other.partitions;
+    }
+
+    pub(crate) fn all_but_wal_losses_happened(&self) -> bool {
+        [self.lost, self.crashes, self.torn_flushes, self.partitions]
+            .iter()
+            .all(|count| *count > 20)
+    }
+}
+
+pub(crate) struct World {
+    plan: Plan,
+    rng: Rng,
+    now: Duration,
+    queue: BTreeMap<(Duration, u64), What>,
+    order: u64,
+    genesis: Arc<Genesis>,
+    keys: Vec<SigningKey>,
+    peers: Vec<PeerId>,
+    nodes: Vec<Node>,
+    links: BTreeMap<(usize, usize), u64>,
+    cut: BTreeSet<(usize, usize)>,
+    busy_until: BTreeMap<(usize, usize), Duration>,
+    submitted: u64,
+    healed: bool,
+    trace: B256,
+    pub(crate) checker: Checker,
+    pub(crate) faults: Faults,
+}
+
+fn key(n: u64) -> SigningKey {
+    SigningKey::from_bytes(&keccak256([b"simulated key".as_slice(), &n.to_be_bytes()].concat()).0)
+}
+
+fn genesis(nodes: usize) -> (Arc<Genesis>, Vec<SigningKey>) {
+    let mut keys: Vec<SigningKey> = (0..nodes as u64).map(key).collect();
+    keys.sort_by_key(|key| key.verifying_key().to_bytes());
+    let validator = |(n, key): (usize, &SigningKey)| Validator {
+        id: ValidatorId(B256::from(key.verifying_key().to_bytes())),
+        peer: B256::with_last_byte(u8::try_from(n + 1).expect("few nodes")),
+        power: 1,
+    };
+    let committee = Committee::new(Epoch(0), keys.iter().enumerate().map(validator).collect()).expect("a committee");
+    let rollup = |id: u64| RollupConfig {
+        id: RollupId(id),
+        kind: RollupKind::Opaque,
+        ordering: Ordering::Fcfs,
+        weight: 1,
+    };
+    let genesis = Genesis::new("simulation".into(), 1_000, committee, vec![rollup(7), rollup(8)]).expect("a genesis");
+    (Arc::new(genesis), keys)
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, plan: Plan) -> Self {
+        let (genesis, keys) = genesis(plan.nodes);
+        let peers = genesis
+            .committee()
+            .validators()
+            .iter()
+            .map(|v| PeerId(v.peer))
+            .collect();
+        let mut rng = Rng::new(seed);
+        let nodes = (0..plan.nodes)
+            .map(|_| Node {
+                core: None,
+                disk: Disk::default(),
+                incarnation: 0,
+                woken_at: None,
+                clock_ahead_ms: rng.below(200),
+            })
+            .collect();
+        let mut world = Self {
+            checker: Checker::new(genesis.network()),
+            rng,
+            now: Duration::ZERO,
+            queue: BTreeMap::new(),
+            order: 0,
+            genesis,
+            keys,
+            peers,
+            nodes,
+            links: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            busy_until: BTreeMap::new(),
+            submitted: 0,
+            healed: false,
+            trace: B256::ZERO,
+            faults: Faults::default(),
+            plan,
+        };
+        for node in 0..world.nodes.len() {
+            let delay = Duration::from_millis(world.rng.below(50));
+            world.at(delay, What::Restart { node });
+        }
+        world.at(Duration::from_millis(100), What::Submit);
+        world.plan_fault(world.plan.crash_every, What::Crash);
+        world.plan_fault(world.plan.partition_every, What::Cut);
+        world.at(world.plan.faults_until, What::Heal);
+        world
+    }
+
+    /// Runs to the end; the result is the hash of everything that happened.
+    pub(crate) fn run(&mut self) -> B256 {
+        while let Some(((at, order), what)) = self.queue.pop_first() {
+            if at > self.plan.end {
+                break;
+            }
+            self.now = at;
+            self.note(format!("{at:?} {order} {what:?}").as_bytes());
+            self.happen(what);
+        }
+        self.trace
+    }
+
+    /// Heights that each node published.
+    pub(crate) fn heights(&self) -> Vec<u64> {
+        (0..self.nodes.len()).map(|node| self.checker.published(node)).collect()
+    }
+
+    pub(crate) fn submitted(&self) -> u64 {
+        self.submitted
+    }
+
+    /// A node that never starts.
+    pub(crate) fn silence(&mut self, node: usize) {
+        self.queue
+            .retain(|_, what| !matches!(what, What::Restart { node: other } if *other == node));
+    }
+
+    fn note(&mut self, what: &[u8]) {
+        self.trace = keccak256([self.trace.as_slice(), what].concat());
+    }
+
+    fn at(&mut self, after: Duration, what: What) {
+        self.order += 1;
+        self.queue.insert((self.now + after, self.order), what);
+    }
+
+    fn plan_fault(&mut self, mean: Duration, what: What) {
+        if mean > Duration::ZERO {
+            let mean = mean.as_millis() as u64;
+            let after = Duration::from_millis(self.rng.between(mean / 4, mean * 2));
+            self.at(after, what);
+        }
+    }
+
+    fn happen(&mut self, what: What) {
+        match what {
+            What::Deliver {
+                from,
+                to,
+                link,
+                bytes,
+                class,
+            } => {
+                if self.links.get(&(from, to)) == Some(&link) {
+                    let message = Message::decode(class, &bytes).expect("nodes send what nodes can read");
+                    let peer = self.peers[from];
+                    let event = match message {
+                        Message::Transactions(forwarded) => Event::Relayed {
+                            transactions: forwarded
+                                .into_iter()
+                                .map(|f| transaction(f.rollup, f.payload))
+                                .collect(),
+                            by_member: true,
+                        },
+                        message => Event::Received { peer, message },
+                    };
+                    self.turn(to, event);
+                }
+            }
+            What::Link { from, to, up } => self.link(from, to, up),
+            What::Wake { node, incarnation } => {
+                if self.nodes[node].incarnation == incarnation && self.nodes[node].woken_at == Some(self.now) {
+                    self.nodes[node].woken_at = None;
+                    self.turn(node, Event::Woken);
+                }
+            }
+            What::Submit => self.submit(),
+            What::Crash => {
+                if !self.healed {
+                    let node = self.rng.below(self.nodes.len() as u64) as usize;
+                    self.crash(node);
+                    self.plan_fault(self.plan.crash_every, What::Crash);
+                }
+            }
+            What::Restart { node } => self.restart(node),
+            What::Cut => self.partition(),
+            What::Mend => self.mend(),
+            What::Heal => {
+                self.healed = true;
+                self.mend();
+            }
+        }
+    }
+
+    fn submit(&mut self) {
+        let node = self.rng.below(self.nodes.len() as u64) as usize;
+        let rollup = RollupId(7 + self.rng.below(2));
+        self.submitted += 1;
+        let payload = Bytes::from(format!("transaction {}", self.submitted).into_bytes());
+        let request = RequestId(self.submitted);
+        self.turn(
+            node,
+            Event::Submitted {
+                request,
+                transactions: vec![transaction(rollup, payload)],
+            },
+        );
+        self.at(self.plan.submit_every, What::Submit);
+    }
+
+    fn now(&self, node: usize) -> Now {
+        let unix_ms = 10_000 + self.now.as_millis() as u64 + self.nodes[node].clock_ahead_ms;
+        Now {
+            monotonic: self.now,
+            unix_ms,
+        }
+    }
+
+    fn turn(&mut self, node: usize, event: Event) {
+        let now = self.now(node);
+        if let Some(core) = &mut self.nodes[node].core {
+            let actions = core.turn(now, vec![event]);
+            self.carry_out(node, actions);
+        }
+    }
+
+    /// What the shell does: records, flush, and only then the rest. A crash may come in between.
+    fn carry_out(&mut self, node: usize, actions: Vec<Action>) {
+        let mut records: Vec<Record> = Vec::new();
+        let mut visible = Vec::new();
+        for action in actions {
+            match action {
+                Action::Persist(record) => records.push(record),
+                other => visible.push(other),
+            }
+        }
+        if !records.is_empty() {
+            self.nodes[node].disk.write(records);
+            if !self.healed && self.plan.crash_every > Duration::ZERO && self.rng.chance(1) {
+                self.faults.torn_flushes += 1;
+                self.crash(node);
+                return;
+            }
+            self.nodes[node].disk.flush();
+        }
+        for action in visible {
+            if self.nodes[node].core.is_none() {
+                return;
+            }
+            self.show(node, action);
+        }
+        self.set_alarm(node);
+    }
+
+    fn set_alarm(&mut self, node: usize) {
+        let Some(deadline) = self.nodes[node].core.as_ref().and_then(Core::deadline) else {
+            return;
+        };
+        let at = deadline.max(self.now + Duration::from_micros(10));
+        if self.nodes[node]
+            .woken_at
+            .is_none_or(|woken| at < woken || woken <= self.now)
+        {
+            self.nodes[node].woken_at = Some(at);
+            let incarnation = self.nodes[node].incarnation;
+            self.at(at - self.now, What::Wake { node, incarnation });
+        }
+    }
+
+    fn show(&mut self, node: usize, action: Action) {
+        match action {
+            Action::Send { to, message } => self.send(node, to, message),
+            Action::Decided(decided) => {
+                self.note(decided.block.id().0.as_slice());
+                self.checker.decided(node, &decided);
+            }
+            Action::ServeSync { peer, from, to } => {
+                let decided = self.nodes[node].disk.decided();
+                let range = decided
+                    .iter()
+                    .filter(|d| from <= d.block.header().height && d.block.header().height <= to);
+                let blocks: Vec<_> = range.take(16).cloned().collect();
+                self.send(node, Recipient::Peer(peer), Message::SyncResponse { from, blocks });
+            }
+            Action::ServeBlock { peer, height, id } => {
+                let decided = self.nodes[node].disk.decided();
+                let found = decided
+                    .iter()
+                    .find(|d| d.block.header().height == height && d.block.id() == id);
+                if let Some(block) = found.map(|d| d.block.clone()) {
+                    self.send(node, Recipient::Peer(peer), Message::Block(block));
+                }
+            }
+            Action::Fatal(reason) => {
+                self.note(reason.as_bytes());
+                self.crash(node);
+            }
+            Action::Fault { peer, reason } => panic!("an honest node faulted an honest peer {peer:?}: {reason}"),
+            Action::Evidence(evidence) => panic!("an honest node was accused: {evidence:?}"),
+            Action::Reply { .. } | Action::Persist(_) => {}
+        }
+    }
+
+    fn send(&mut self, from: usize, to: Recipient, message: Message) {
+        self.checker.sent(&message);
+        let bytes = message.encode();
+        self.note(&bytes);
+        let class = message.class();
+        let targets: Vec<usize> = match to {
+            Recipient::Peer(peer) => self.peers.iter().position(|p| *p == peer).into_iter().collect(),
+            Recipient::Validators | Recipient::AllPeers => (0..self.nodes.len()).filter(|to| *to != from).collect(),
+        };
+        for to in targets {
+            self.transmit(from, to, class, bytes.clone());
+        }
+    }
+
+    /// A stream keeps order and loses nothing while its connection stands; loss is a connection that breaks.
+    fn transmit(&mut self, from: usize, to: usize, class: fusion_consensus::Class, bytes: Bytes) {
+        let Some(link) = self.links.get(&(from, to)).copied() else {
+            return;
+        };
+        if !self.healed && self.rng.chance(self.plan.loss) {
+            self.faults.lost += 1;
+            self.link(from, to, false);
+            let back = Duration::from_millis(self.rng.between(1, 300));
+            self.at(back, What::Link { from, to, up: true });
+            return;
+        }
+        let delay = Duration::from_micros(self.rng.between(200, 20_000));
+        let arrival = (self.now + delay).max(self.busy_until.get(&(from, to)).copied().unwrap_or_default());
+        self.busy_until.insert((from, to), arrival);
+        self.at(
+            arrival - self.now,
+            What::Deliver {
+                from,
+                to,
+                link,
+                bytes,
+                class,
+            },
+        );
+    }
+
+    /// Brings a connection up or down, both ways.
+    fn link(&mut self, a: usize, b: usize, up: bool) {
+        let (a, b) = (a.min(b), a.max(b));
+        let alive = self.nodes[a].core.is_some() && self.nodes[b].core.is_some() && !self.cut.contains(&(a, b));
+        let stands = self.links.contains_key(&(a, b));
+        if up && alive && !stands {
+            self.order += 1;
+            self.links.insert((a, b), self.order);
+            self.links.insert((b, a), self.order);
+            self.turn(a, Event::Connected { peer: self.peers[b] });
+            self.turn(b, Event::Connected { peer: self.peers[a] });
+        } else if !up && stands {
+            self.links.remove(&(a, b));
+            self.links.remove(&(b, a));
+            self.turn(a, Event::Disconnected { peer: self.peers[b] });
+            self.turn(b, Event::Disconnected { peer: self.peers[a] });
+        }
+    }
+
+    fn crash(&mut self, node: usize) {
+        if self.nodes[node].core.take().is_none() {
+            return;
+        }
+        self.faults.crashes += 1;
+        self.nodes[node].incarnation += 1;
+        self.nodes[node].woken_at = None;
+        self.nodes[node].disk.crash(&mut self.rng);
+        if node == 0 && self.plan.lose_wal > 0 && self.rng.below(self.plan.lose_wal) == 0 {
+            self.faults.wal_losses += 1;
+            self.nodes[node].disk.lose_wal();
+        }
+        for other in 0..self.nodes.len() {
+            self.link(node, other, false);
+        }
+        let down = Duration::from_millis(self.rng.between(5, 2_000));
+        self.at(down, What::Restart { node });
+    }
+
+    fn restart(&mut self, node: usize) {
+        if self.nodes[node].core.is_some() {
+            return;
+        }
+        let recovery = self.nodes[node].disk.recover(&self.genesis);
+        self.checker.restarted(node, self.nodes[node].disk.decided());
+        let config = CoreConfig::new(self.genesis.clone(), Some(self.keys[node].clone()));
+        let mut core = Core::new(config, recovery).expect("a node can always start again");
+        for decided in self.nodes[node].disk.decided().iter().rev() {
+            if !core.restore(&decided.block) {
+                break;
+            }
+        }
+        let actions = core.start(self.now(node));
+        self.nodes[node].core = Some(core);
+        self.carry_out(node, actions);
+        for other in 0..self.nodes.len() {
+            let after = Duration::from_millis(self.rng.between(1, 50));
+            self.at(
+                after,
+                What::Link {
+                    from: node,
+                    to: other,
+                    up: true,
+                },
+            );
+        }
+    }
+
+    fn partition(&mut self) {
+        if self.healed {
+            return;
+        }
+        self.faults.partitions += 1;
+        let side: Vec<bool> = self.nodes.iter().map(|_| self.rng.chance(500)).collect();
+        for a in 0..side.len() {
+            for b in a + 1..side.len() {
+                if side[a] != side[b] {
+                    self.cut.insert((a, b));
+                    self.link(a, b, false);
+                }
+            }
+        }
+        let lasts = Duration::from_millis(self.rng.between(50, 3_000));
+        self.at(lasts, What::Mend);
+        self.plan_fault(self.plan.partition_every, What::Cut);
+    }
+
+    fn mend(&mut self) {
+        for (a, b) in std::mem::take(&mut self.cut) {
+            let after = Duration::from_millis(self.rng.between(1, 100));
+            self.at(
+                after,
+                What::Link {
+                    from: a,
+                    to: b,
+                    up: true,
+                },
+            );
+        }
+    }
+}
+
+fn transaction(rollup: RollupId, payload: Bytes) -> PoolTransaction {
+    PoolTransaction {
+        rollup,
+        hash: transaction_hash(&payload),
+        payload,
+        evm: None,
+    }
+}
