@@ -1,0 +1,367 @@
+//! `fusion devnet`: a whole network on one machine, each node a process of this same binary.
+//!
+//! Promises: ready means that every node has a decided block; Ctrl-C leaves no process behind; if this process is
+//! killed its nodes end too (they watch the pipe on their stdin). A node that dies is reported, and the
+//! others go on: whoever killed it may start it again by hand with the command shown.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use fusion_client::json::RollupJson;
+use serde::Serialize;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::MissedTickBehavior;
+
+use super::print;
+use crate::exit::{Exit, ExitError};
+
+mod child;
+mod home;
+mod probe;
+mod report;
+
+use child::Child;
+use home::{Home, Plan};
+use probe::Meter;
+
+/// Longest wait until every node has a decided block.
+const READY_MAX: Duration = Duration::from_secs(30);
+
+/// How often a starting node is asked.
+const POLL: Duration = Duration::from_millis(20);
+
+/// How often dead processes are noticed.
+const REAP: Duration = Duration::from_millis(250);
+
+const HELP: &str = "\
+The network has the rollups 901 (evm, first come first served), 902 (evm, by fee) and 1001 (opaque).
+Nodes listen on 127.0.0.1 from port 7100 on, or on free ports. Logs are in node*/node.log below the home folder.
+
+Examples:
+  fusion devnet                          4 nodes in a temporary folder; Ctrl-C stops them and removes it
+  fusion devnet --home mynet             keeps the data; the same command resumes the chain
+  fusion devnet --nodes 7 --json         one line of JSON when ready, for scripts";
+
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(super) struct DevnetArgs {
+    /// Number of nodes, 1 to 32 [default: 4, or as many as the home has].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=32))]
+    nodes: Option<u16>,
+    /// Folder for all data; kept. An existing one is resumed.
+    #[arg(long, value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// Keep the temporary folder when stopping.
+    #[arg(long, conflicts_with = "home")]
+    keep: bool,
+    /// First port; node i takes P+10i (p2p, UDP), P+10i+1 (RPC) and P+10i+2 (metrics).
+    #[arg(long, value_name = "P", value_parser = clap::value_parser!(u16).range(1024..=65_200))]
+    base_port: Option<u16>,
+    /// Print one line of JSON when ready, and nothing else.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints and `devnet.json` holds.
+#[derive(Debug, Serialize)]
+struct Ready<'a> {
+    genesis: &'a Path,
+    nodes: Vec<ReadyNode<'a>>,
+    rollups: &'a [RollupJson],
+}
+
+#[derive(Debug, Serialize)]
+struct ReadyNode<'a> {
+    name: &'a str,
+    pid: u32,
+    home: &'a Path,
+    rpc: String,
+    metrics: String,
+    p2p: String,
+}
+
+pub(super) fn run(args: &DevnetArgs) -> Result<(), ExitError> {
+    let started = Instant::now();
+    let mut home = Home::open(args.home.as_deref(), args.keep)?;
+    let plan = Plan::load_or_create(home.path(), args.nodes, args.base_port)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| ExitError::new(Exit::Io, format_args!("cannot start: {error}")))?;
+    let result = runtime.block_on(async {
+        let mut devnet = Devnet::start(&plan, args.json)?;
+        let result = devnet.run(started).await;
+        devnet.stop().await;
+        if devnet.somebody_answers().await {
+            home.keep();
+        } else {
+            plan.forget_ready();
+        }
+        result
+    });
+    if let Some(path) = home.close() {
+        drop(writeln!(std::io::stderr(), "data kept in {}", path.display()));
+    }
+    result
+}
+
+/// A running network.
+struct Devnet<'a> {
+    plan: &'a Plan,
+    children: Vec<Member>,
+    json: bool,
+    live_line: bool,
+    stops: Stops,
+}
+
+/// What ends a devnet: Ctrl-C, a supervisor, or the terminal that closes.
+struct Stops {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Stops {
+    fn new() -> Result<Self, ExitError> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| ExitError::new(Exit::Io, format_args!("cannot listen for signals: {error}")))
+        };
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+}
+
+/// What is known of a node's process.
+enum Member {
+    /// Started by us.
+    Ours(Box<Child>),
+    /// Ended.
+    Down,
+    /// Ended, and now it answers again: started by hand.
+    ByHand,
+}
+
+impl<'a> Devnet<'a> {
+    fn start(plan: &'a Plan, json: bool) -> Result<Self, ExitError> {
+        let children = plan
+            .nodes
+            .iter()
+            .map(|node| Child::start(node).map(|child| Member::Ours(Box::new(child))));
+        Ok(Self {
+            plan,
+            stops: Stops::new()?,
+            children: children.collect::<Result<_, _>>()?,
+            json,
+            live_line: !json && std::io::stdout().is_terminal(),
+        })
+    }
+
+    /// Until a signal, or until it is clear that the network does not start.
+    async fn run(&mut self, started: Instant) -> Result<(), ExitError> {
+        if !self.wait_until_ready().await? {
+            return Ok(());
+        }
+        let line = serde_json::to_string(&self.ready()).map_err(ExitError::internal)?;
+        self.plan.write_ready(&line)?;
+        if self.json {
+            print(&line)?;
+        } else {
+            print(&report::ready(self.plan, &self.ready(), started.elapsed()))?;
+        }
+        self.watch().await
+    }
+
+    /// False when asked to stop before.
+    async fn wait_until_ready(&mut self) -> Result<bool, ExitError> {
+        let deadline = Instant::now() + READY_MAX;
+        let mut waiting: Vec<usize> = (0..self.plan.nodes.len()).collect();
+        while !waiting.is_empty() {
+            for index in 0..self.children.len() {
+                if let Some(end) = self.ended(index) {
+                    return Err(self.failed(index, &format!("ended with {end} before the first block")));
+                }
+            }
+            let mut still = Vec::new();
+            for index in waiting {
+                // A resumed node has blocks at once: it is ready when a quorum is connected too.
+                let status = probe::status(self.plan.nodes[index].rpc).await;
+                if status.is_none_or(|status| status.height == 0 || status.power_connected < status.quorum) {
+                    still.push(index);
+                }
+            }
+            waiting = still;
+            if Instant::now() > deadline
+                && let Some(index) = waiting.first()
+            {
+                return Err(self.failed(*index, &format!("has no decided block after {} s", READY_MAX.as_secs())));
+            }
+            tokio::select! {
+                () = tokio::time::sleep(POLL) => {}
+                () = self.stops.next() => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    fn failed(&self, index: usize, what: &str) -> ExitError {
+        let node = &self.plan.nodes[index];
+        let log = child::last_lines(&node.log(), 10);
+        ExitError::new(
+            Exit::Unavailable,
+            format_args!("{} {what}; the end of {}:\n{log}", node.name, node.log().display()),
+        )
+    }
+
+    fn ready(&self) -> Ready<'_> {
+        let nodes = self
+            .plan
+            .nodes
+            .iter()
+            .zip(&self.children)
+            .map(|(node, member)| ReadyNode {
+                name: &node.name,
+                pid: if let Member::Ours(child) = member { child.pid } else { 0 },
+                home: &node.home,
+                rpc: format!("http://{}", node.rpc),
+                metrics: format!("http://{}/metrics", node.metrics),
+                p2p: node.p2p.to_string(),
+            });
+        Ready {
+            genesis: &self.plan.genesis,
+            nodes: nodes.collect(),
+            rollups: &self.plan.rollups,
+        }
+    }
+
+    /// Shows how the network does until a signal comes.
+    async fn watch(&mut self) -> Result<(), ExitError> {
+        let mut meter = Meter::new(self.plan.nodes.len());
+        let mut reap = tokio::time::interval(REAP);
+        let every = Duration::from_secs(if self.live_line { 1 } else { 5 });
+        let mut show = tokio::time::interval(every);
+        show.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.stops.next() => return Ok(()),
+                _ = reap.tick() => self.reap(),
+                _ = show.tick() => {
+                    self.notice_returned().await;
+                    if !self.json {
+                        let samples = probe::samples(&self.plan.nodes).await;
+                        if let Some(line) = meter.line(samples) {
+                            self.show(&line)?;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn show(&self, line: &str) -> Result<(), ExitError> {
+        if !self.live_line {
+            return print(line);
+        }
+        let mut out = std::io::stdout().lock();
+        // Whoever closes our terminal ends us with a signal; a line that nobody sees is no failure.
+        drop(write!(out, "\r\x1b[2K{line}").and_then(|()| out.flush()));
+        Ok(())
+    }
+
+    /// Says something besides the status line.
+    fn say(&self, text: &str) {
+        let clear = if self.live_line { "\r\x1b[2K" } else { "" };
+        // A terminal that has closed is no reason to leave nodes behind.
+        drop(writeln!(std::io::stderr(), "{clear}{text}"));
+    }
+
+    /// How the process of a node ended, told once.
+    fn ended(&mut self, index: usize) -> Option<String> {
+        let Member::Ours(child) = &mut self.children[index] else {
+            return None;
+        };
+        let end = child.ended()?;
+        self.children[index] = Member::Down;
+        Some(end)
+    }
+
+    fn reap(&mut self) {
+        for index in 0..self.children.len() {
+            if let Some(end) = self.ended(index) {
+                let node = &self.plan.nodes[index];
+                // Whoever kills a node knows why; the log of one that ends by itself says it.
+                let log = if end.starts_with("signal: 9") {
+                    String::new()
+                } else {
+                    child::last_lines(&node.log(), 5)
+                };
+                let again = node.start_command();
+                self.say(&format!(
+                    "{} ended: {end}\n{log}start it again with: {again}",
+                    node.name
+                ));
+            }
+        }
+    }
+
+    async fn notice_returned(&mut self) {
+        for index in 0..self.children.len() {
+            let node = &self.plan.nodes[index];
+            let answers = match self.children[index] {
+                Member::Ours(_) => continue,
+                Member::Down | Member::ByHand => probe::status(node.rpc).await.is_some(),
+            };
+            match (&self.children[index], answers) {
+                (Member::Down, true) => {
+                    self.say(&format!("{} answers again", node.name));
+                    self.children[index] = Member::ByHand;
+                }
+                (Member::ByHand, false) => {
+                    self.say(&format!("{} does not answer any more", node.name));
+                    self.children[index] = Member::Down;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Ends our processes: all are asked at once, and none outlives [`child::STOP_MAX`].
+    async fn stop(&mut self) {
+        if self.live_line {
+            self.say("");
+        }
+        let mut ours: Vec<&mut Child> = Vec::new();
+        for member in &mut self.children {
+            if let Member::Ours(child) = member {
+                child.terminate();
+                ours.push(child);
+            }
+        }
+        let deadline = Instant::now() + child::STOP_MAX;
+        for child in ours {
+            child.wait_until(deadline).await;
+        }
+    }
+
+    /// Whether a node that somebody started by hand still runs: then its data stays.
+    async fn somebody_answers(&self) -> bool {
+        for (node, member) in self.plan.nodes.iter().zip(&self.children) {
+            if !matches!(member, Member::Ours(_)) && probe::status(node.rpc).await.is_some() {
+                return true;
+            }
+        }
+        false
+    }
+}

@@ -1,0 +1,299 @@
+//! The folder of a devnet: one genesis, one home per node; made once, then resumed as it is.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use fusion_client::json::{GenesisJson, GenesisValidatorJson, Hash, OrderingJson, RollupJson, RollupKindJson};
+use fusion_types::{Genesis, Height, ValidatorId};
+use rustix::fs::{FlockOperation, flock};
+
+use super::super::{genesis, shell_word};
+use super::child;
+use crate::config::{self, Config, Role};
+use crate::exit::{Exit, ExitError};
+use crate::keys::{self, KeyKind};
+use crate::node;
+
+/// Nodes when nobody says how many: the fewest that survive the loss of one.
+const NODES: u16 = 4;
+
+/// First port when nobody says which and it is free.
+const BASE_PORT: u16 = 7100;
+
+/// Ports between two nodes.
+const PORT_STEP: u16 = 10;
+
+/// The folder, locked; removed at the end if it is a temporary one.
+pub(super) struct Home {
+    path: PathBuf,
+    temporary: bool,
+    kept: bool,
+    _lock: File,
+}
+
+impl Home {
+    /// Opens or makes `path`, or makes a temporary folder.
+    pub(super) fn open(path: Option<&Path>, keep: bool) -> Result<Self, ExitError> {
+        let temporary = path.is_none();
+        let path = match path {
+            Some(path) => std::path::absolute(path).map_err(|error| ExitError::io("resolve", path, &error))?,
+            None => std::env::temp_dir().join(format!("fusion-devnet-{}-{}", std::process::id(), genesis::now_ms())),
+        };
+        let mut builder = std::fs::DirBuilder::new();
+        builder.mode(0o700).recursive(!temporary);
+        builder
+            .create(&path)
+            .map_err(|error| ExitError::io("create", &path, &error))?;
+        let lock_path = path.join("lock");
+        let lock = File::create(&lock_path).map_err(|error| ExitError::io("create", &lock_path, &error))?;
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let message = format!("another `fusion devnet` runs in {}", path.display());
+            return Err(ExitError::new(Exit::Locked, message));
+        }
+        Ok(Self {
+            path,
+            temporary,
+            kept: keep,
+            _lock: lock,
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Does not remove the folder, whatever was asked.
+    pub(super) fn keep(&mut self) {
+        self.kept = true;
+    }
+
+    /// Removes a temporary folder; returns the path of one that stays although it is temporary.
+    pub(super) fn close(self) -> Option<PathBuf> {
+        if !self.temporary {
+            return None;
+        }
+        let removed = !self.kept && std::fs::remove_dir_all(&self.path).is_ok();
+        (!removed).then_some(self.path)
+    }
+}
+
+/// Where everything of a devnet is.
+pub(super) struct Plan {
+    pub(super) home: PathBuf,
+    pub(super) genesis: PathBuf,
+    pub(super) network: String,
+    pub(super) nodes: Vec<Node>,
+    pub(super) rollups: Vec<RollupJson>,
+}
+
+/// Where everything of a node is.
+pub(super) struct Node {
+    pub(super) name: String,
+    pub(super) home: PathBuf,
+    pub(super) p2p: SocketAddr,
+    pub(super) rpc: SocketAddr,
+    pub(super) metrics: SocketAddr,
+}
+
+impl Node {
+    pub(super) fn log(&self) -> PathBuf {
+        self.home.join("node.log")
+    }
+
+    /// What starts it again by hand.
+    pub(super) fn start_command(&self) -> String {
+        let binary = child::binary().map_or_else(|_| "fusion".to_owned(), |path| shell_word(&path));
+        format!("{binary} start --home {}", shell_word(&self.home))
+    }
+}
+
+impl Plan {
+    /// The network that is in `home`, or a new one.
+    pub(super) fn load_or_create(home: &Path, count: Option<u16>, base_port: Option<u16>) -> Result<Self, ExitError> {
+        if !home.join("genesis.json").exists() {
+            create(home, count.unwrap_or(NODES), base_port)?;
+        } else if base_port.is_some() {
+            let message = format!("{} has its ports already: leave out --base-port", home.display());
+            return Err(ExitError::new(Exit::Usage, message));
+        }
+        Self::load(home, count)
+    }
+
+    fn load(home: &Path, count: Option<u16>) -> Result<Self, ExitError> {
+        let path = home.join("genesis.json");
+        let (json, genesis) = genesis::read(&path)?;
+        let mut nodes = Vec::with_capacity(json.validators.len());
+        for validator in &json.validators {
+            let config = Config::load(&home.join(&validator.name).join(config::FILE_NAME), &[])?;
+            let metrics = config.metrics.listen.ok_or_else(|| {
+                ExitError::config("metrics.listen: devnet reads the nodes' metrics; it must not be \"\"")
+            })?;
+            nodes.push(Node {
+                name: validator.name.clone(),
+                home: config.node.home,
+                p2p: config.p2p.listen,
+                rpc: config.rpc.listen,
+                metrics,
+            });
+        }
+        if let Some(count) = count
+            && usize::from(count) != nodes.len()
+        {
+            let message = format!(
+                "{} has {} nodes, not {count}; leave out --nodes",
+                home.display(),
+                nodes.len()
+            );
+            return Err(ExitError::new(Exit::Usage, message));
+        }
+        for node in &nodes {
+            if !(udp_is_free(node.p2p) && tcp_is_free(node.rpc) && tcp_is_free(node.metrics)) {
+                let message = format!(
+                    "a port of {} is in use: {} (UDP), {} or {}; does it run already?",
+                    node.name, node.p2p, node.rpc, node.metrics
+                );
+                return Err(ExitError::new(Exit::Unavailable, message));
+            }
+        }
+        Ok(Self {
+            home: home.to_owned(),
+            genesis: path,
+            network: genesis.network().to_string(),
+            nodes,
+            rollups: json.rollups,
+        })
+    }
+
+    /// Writes `devnet.json`, through a new file so that a reader never sees half of it.
+    pub(super) fn write_ready(&self, line: &str) -> Result<(), ExitError> {
+        let path = self.home.join("devnet.json");
+        let new = self.home.join("devnet.json.new");
+        std::fs::write(&new, format!("{line}\n"))
+            .and_then(|()| std::fs::rename(&new, &path))
+            .map_err(|error| ExitError::io("write", &path, &error))
+    }
+
+    /// Removes `devnet.json`: it speaks of nodes that run.
+    pub(super) fn forget_ready(&self) {
+        // It may never have been written.
+        drop(std::fs::remove_file(self.home.join("devnet.json")));
+    }
+}
+
+/// Makes keys, configurations and, last, the genesis: without it a half-made folder is not taken for a network.
+fn create(home: &Path, count: u16, base_port: Option<u16>) -> Result<(), ExitError> {
+    let mut validators = Vec::with_capacity(usize::from(count));
+    let mut made = Vec::with_capacity(usize::from(count));
+    for (index, ports) in ports(count, base_port)?.into_iter().enumerate() {
+        let name = format!("node{index}");
+        let folder = home.join(&name);
+        let mut config = Config::default();
+        config.node.name.clone_from(&name);
+        config.node.role = Role::Validator;
+        config.node.genesis = "../genesis.json".into();
+        config.p2p.listen = ports[0];
+        config.rpc.listen = ports[1];
+        config.metrics.listen = Some(ports[2]);
+        let file = folder.join(config::FILE_NAME);
+        keys::write_new(&file, config::documented(&config).as_bytes(), 0o644)?;
+        let config = Config::load(&file, &[])?;
+        let consensus = keys::generate()?;
+        let peer = keys::generate()?;
+        keys::write(KeyKind::Consensus, &config.keys.consensus, &consensus, None)?;
+        keys::write(KeyKind::Peer, &config.keys.peer, &peer, None)?;
+        validators.push(GenesisValidatorJson {
+            id: Hash(keys::public(&consensus)),
+            peer: Hash(keys::public(&peer)),
+            power: 1,
+            address: ports[0].to_string(),
+            name,
+        });
+        made.push((config, ValidatorId(keys::public(&consensus))));
+    }
+    let json = GenesisJson {
+        name: "devnet".to_owned(),
+        time_ms: genesis::now_ms(),
+        validators,
+        rollups: vec![
+            rollup(901, RollupKindJson::Evm, OrderingJson::Fcfs),
+            rollup(902, RollupKindJson::Evm, OrderingJson::Priority),
+            rollup(1001, RollupKindJson::Opaque, OrderingJson::Fcfs),
+        ],
+    };
+    let genesis = Genesis::try_from(&json).map_err(ExitError::internal)?;
+    for (config, validator) in made {
+        node::create_guard(&config, &genesis, validator, Height(0))?;
+    }
+    genesis::write(&json, &home.join("genesis.json"))
+}
+
+fn rollup(id: u64, kind: RollupKindJson, ordering: OrderingJson) -> RollupJson {
+    RollupJson {
+        id,
+        kind,
+        ordering,
+        weight: 1,
+    }
+}
+
+/// p2p, RPC and metrics address of each node.
+fn ports(count: u16, base: Option<u16>) -> Result<Vec<[SocketAddr; 3]>, ExitError> {
+    let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let block = |base: u16| {
+        let node = move |index: u16| {
+            let first = base.checked_add(index.checked_mul(PORT_STEP)?)?;
+            Some([local(first), local(first.checked_add(1)?), local(first.checked_add(2)?)])
+        };
+        (0..count).map(node).collect::<Option<Vec<_>>>()
+    };
+    let used = |ports: &[[SocketAddr; 3]]| {
+        let mut all = ports.iter().flat_map(|[p2p, rpc, metrics]| {
+            [
+                (*p2p, udp_is_free(*p2p)),
+                (*rpc, tcp_is_free(*rpc)),
+                (*metrics, tcp_is_free(*metrics)),
+            ]
+        });
+        all.find(|(_, free)| !free).map(|(address, _)| address)
+    };
+    let wanted = base.unwrap_or(BASE_PORT);
+    let ports = block(wanted);
+    match (ports.map(|ports| (used(&ports), ports)), base) {
+        (Some((None, ports)), _) => Ok(ports),
+        (Some((Some(address), _)), Some(_)) => Err(ExitError::new(
+            Exit::Unavailable,
+            format_args!("--base-port: {address} is in use"),
+        )),
+        (None, Some(base)) => Err(ExitError::new(
+            Exit::Usage,
+            format_args!("--base-port: {count} nodes do not fit above {base}"),
+        )),
+        (_, None) => free_ports(count),
+    }
+}
+
+/// Ports that the system picks. All stay taken until all are known, so that none is given twice.
+fn free_ports(count: u16) -> Result<Vec<[SocketAddr; 3]>, ExitError> {
+    let pick = || -> std::io::Result<(UdpSocket, TcpListener, TcpListener)> {
+        let any = (Ipv4Addr::LOCALHOST, 0);
+        Ok((UdpSocket::bind(any)?, TcpListener::bind(any)?, TcpListener::bind(any)?))
+    };
+    let taken: std::io::Result<Vec<_>> = (0..count).map(|_| pick()).collect();
+    let addresses = taken.and_then(|taken| {
+        let address = |(p2p, rpc, metrics): &(UdpSocket, TcpListener, TcpListener)| {
+            Ok([p2p.local_addr()?, rpc.local_addr()?, metrics.local_addr()?])
+        };
+        taken.iter().map(address).collect()
+    });
+    addresses.map_err(|error: std::io::Error| ExitError::new(Exit::Unavailable, format_args!("no free port: {error}")))
+}
+
+fn udp_is_free(address: SocketAddr) -> bool {
+    UdpSocket::bind(address).is_ok()
+}
+
+fn tcp_is_free(address: SocketAddr) -> bool {
+    TcpListener::bind(address).is_ok()
+}

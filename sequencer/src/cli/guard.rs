@@ -1,0 +1,62 @@
+//! `fusion guard`: the one command that repairs a missing sign guard.
+
+use clap::Subcommand;
+use fusion_types::Height;
+
+use super::{Location, genesis, print};
+use crate::exit::{Exit, ExitError};
+use crate::keys::Keys;
+use crate::node;
+
+const INIT_HELP: &str = "\
+The sign guard remembers what this key signed last, so that it never signs two things for one place, even after a crash.
+A validator does not start without it. Make a new one only when the old one is lost for good, and only if no
+other node runs with this key. --at-height is the highest height that the key may have signed: the network's height
+now, read from another node (`fusion status --url …`), plus 1. The key signs nothing at or below it.
+
+Examples:
+  fusion guard init --home /var/lib/fusion --at-height 0 --i-understand         a new key, a new network
+  fusion guard init --home /var/lib/fusion --at-height 120042 --i-understand    the guard was lost";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum GuardCommand {
+    /// Make a sign guard where there is none.
+    #[command(after_help = INIT_HELP)]
+    Init {
+        #[command(flatten)]
+        location: Location,
+        /// Highest height that this key may have signed.
+        #[arg(long, value_name = "H")]
+        at_height: u64,
+        /// Nothing else runs with this key, and the height is right.
+        #[arg(long)]
+        i_understand: bool,
+    },
+}
+
+pub(super) fn run(command: &GuardCommand) -> Result<(), ExitError> {
+    let GuardCommand::Init {
+        location,
+        at_height,
+        i_understand,
+    } = command;
+    if !i_understand {
+        return Err(ExitError::new(
+            Exit::Usage,
+            "a guard that is too low lets this key sign twice; read `fusion guard init --help`, then add --i-understand",
+        ));
+    }
+    let mut config = location.load()?;
+    let (_, genesis) = genesis::read_into(&mut config)?;
+    let keys = Keys::load(&config)?;
+    let Some(validator) = keys.validator() else {
+        return Err(ExitError::config(
+            "node.role: this node is a follower; only a consensus key has a sign guard",
+        ));
+    };
+    node::create_guard(&config, &genesis, validator, Height(*at_height))?;
+    print(&format!(
+        "sign guard of {validator} written to {}: it signs nothing at or below height {at_height}",
+        config.storage.guard_dir.display()
+    ))
+}

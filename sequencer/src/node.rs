@@ -1,0 +1,307 @@
+//! The node's loop: events in, one turn of the core, one durable flush, then everything visible.
+//!
+//! Promises: nothing of a turn is sent, answered or published before all its records are durable; a flush that fails ends
+//! the process before anything is sent; the loop never waits for a peer, a user or a reader. It owns the core and the
+//! store. Leaves to others: what to decide (`core`), bytes on wires (`network`, `node::intake`), files (`store`).
+
+mod boot;
+pub use boot::{create_guard, guard_exists, run};
+
+mod intake;
+
+mod report;
+
+mod serve;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use fusion_consensus::{Message, PeerId, Recipient};
+use fusion_types::{DecidedBlock, RollupId, TxHash};
+use tokio::sync::{oneshot, watch};
+
+use crate::core::{Action, Core, Event, Now, RequestId};
+use crate::exit::{Exit, ExitError};
+use crate::handle::{NodeEnd, Submission};
+use crate::metrics::Metrics;
+use crate::network::Network;
+use crate::store::{Record, Store, StoreError};
+use intake::{Inbound, Inboxes};
+use report::Reporter;
+use serve::Server;
+
+/// Most events of one turn from one inbox: a turn ends, flushes and answers before the next begins.
+const EVENTS_PER_TURN: usize = 256;
+
+/// While the disk is full the node tries again this often. It signs, sends and answers nothing meanwhile.
+const FULL_DISK_RETRY: Duration = Duration::from_millis(500);
+
+/// A peer that breaks the protocol is not spoken to for this long.
+const FAULT_BAN: Duration = Duration::from_secs(60);
+
+/// Faults of a peer within [`STRIKE_LIFETIME`] that end its connection.
+const STRIKES_MAX: usize = 3;
+
+/// A fault is forgotten after this time.
+const STRIKE_LIFETIME: Duration = Duration::from_secs(60);
+
+/// Peers whose faults are remembered. Followers may come under any key.
+const STRUCK_PEERS_MAX: usize = 1024;
+
+/// The node thread's state.
+struct Node {
+    core: Core,
+    store: Store,
+    network: Arc<Network>,
+    server: Server,
+    metrics: Metrics,
+    reporter: Reporter,
+    started: Instant,
+    requests: u64,
+    replies: BTreeMap<RequestId, Waiting>,
+    /// When this node's users' transactions came in, until they are decided. Bounded by the pool: cleared with it.
+    taken_in: HashMap<(RollupId, TxHash), Instant>,
+    strikes: BTreeMap<PeerId, Vec<Instant>>,
+    stop: watch::Receiver<bool>,
+}
+
+/// A user who waits for the outcome of a submission.
+struct Waiting {
+    reply: oneshot::Sender<Vec<Result<(), fusion_mempool::Reject>>>,
+    keys: Vec<(RollupId, TxHash)>,
+    since: Instant,
+}
+
+/// `taken_in` forgets everything beyond this many entries: it only feeds a histogram.
+const TAKEN_IN_MAX: usize = 200_000;
+
+impl Node {
+    /// Runs turns until told to stop, or until going on could break a promise.
+    async fn run(mut self, mut inboxes: Inboxes, mut end: NodeEnd) -> Result<(), ExitError> {
+        let mut stop = self.stop.clone();
+        let actions = self.core.start(self.now());
+        self.carry_out(actions)?;
+        self.reporter.publish(&self.core, &self.network, &end.status);
+        loop {
+            let mut events = Vec::new();
+            let mut credits = Vec::new();
+            let deadline = self
+                .core
+                .deadline()
+                .map(|at| tokio::time::Instant::from_std(self.started + at));
+            let report_at = tokio::time::Instant::from_std(self.reporter.due());
+            let wake_at = deadline.map_or(report_at, |at| at.min(report_at));
+            tokio::select! {
+                biased;
+                _ = stop.changed() => return Ok(()),
+                Some(inbound) = inboxes.votes.recv() => self.receive(inbound, &mut events, &mut credits),
+                Some(submission) = end.submissions.recv() => self.submitted(submission, &mut events),
+                Some(question) = end.questions.recv() => {
+                    // The asker may have gone; nobody else wants the answer.
+                    let _ = question.reply.send(self.core.is_pooled(question.rollup, &question.hash));
+                }
+                Some(inbound) = inboxes.bulk.recv() => self.receive(inbound, &mut events, &mut credits),
+                () = tokio::time::sleep_until(wake_at) => {}
+            }
+            self.gather(&mut inboxes, &mut end, &mut events, &mut credits);
+            self.metrics.heartbeat();
+            let actions = self.core.turn(self.now(), events);
+            self.carry_out(actions)?;
+            drop(credits);
+            self.reporter.publish(&self.core, &self.network, &end.status);
+        }
+    }
+
+    /// Takes what else waits, up to the limit of a turn, so that one flush serves all of it.
+    fn gather(
+        &mut self,
+        inboxes: &mut Inboxes,
+        end: &mut NodeEnd,
+        events: &mut Vec<Event>,
+        credits: &mut Vec<intake::Credit>,
+    ) {
+        for _ in 0..EVENTS_PER_TURN {
+            let Ok(inbound) = inboxes.votes.try_recv() else { break };
+            self.receive(inbound, events, credits);
+        }
+        for _ in 0..EVENTS_PER_TURN {
+            let Ok(submission) = end.submissions.try_recv() else {
+                break;
+            };
+            self.submitted(submission, events);
+        }
+        for _ in 0..EVENTS_PER_TURN {
+            let Ok(inbound) = inboxes.bulk.try_recv() else { break };
+            self.receive(inbound, events, credits);
+        }
+    }
+
+    fn receive(&mut self, inbound: Inbound, events: &mut Vec<Event>, credits: &mut Vec<intake::Credit>) {
+        match inbound {
+            Inbound::Connected(peer) => events.push(Event::Connected { peer }),
+            Inbound::Disconnected(peer) => events.push(Event::Disconnected { peer }),
+            Inbound::Message(peer, message, credit) => {
+                credits.push(credit);
+                events.push(Event::Received { peer, message });
+            }
+            Inbound::Transactions(transactions, by_member, credit) => {
+                credits.push(credit);
+                events.push(Event::Relayed {
+                    transactions,
+                    by_member,
+                });
+            }
+        }
+    }
+
+    fn submitted(&mut self, submission: Submission, events: &mut Vec<Event>) {
+        let Submission { transactions, reply } = submission;
+        self.requests += 1;
+        let request = RequestId(self.requests);
+        let keys = transactions
+            .iter()
+            .map(|transaction| (transaction.rollup, transaction.hash))
+            .collect();
+        self.replies.insert(
+            request,
+            Waiting {
+                reply,
+                keys,
+                since: Instant::now(),
+            },
+        );
+        events.push(Event::Submitted { request, transactions });
+    }
+
+    fn now(&self) -> Now {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now {
+            monotonic: self.started.elapsed(),
+            unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Durable, then visible.
+    fn carry_out(&mut self, actions: Vec<Action>) -> Result<(), ExitError> {
+        let mut visible = Vec::with_capacity(actions.len());
+        let mut records = Vec::new();
+        for action in actions {
+            match action {
+                Action::Persist(record) => records.push(record),
+                Action::Fatal(reason) => return Err(ExitError::new(Exit::Internal, reason)),
+                other => visible.push(other),
+            }
+        }
+        if !records.is_empty() {
+            self.flush(&records)?;
+        }
+        for action in visible {
+            self.show(action);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, records: &[Record]) -> Result<(), ExitError> {
+        loop {
+            let started = Instant::now();
+            match self.store.commit(records, self.core.state()) {
+                Ok(()) => {
+                    self.metrics.flushed(started.elapsed());
+                    return Ok(());
+                }
+                Err(error @ StoreError::Full { .. }) => {
+                    if *self.stop.borrow() {
+                        return Err(ExitError::new(Exit::Storage, error));
+                    }
+                    // Nothing of the batch counts, and nothing of this turn was sent: waiting is safe, going on is not.
+                    tracing::error!(%error, "disk full: the node stands still until there is space");
+                    self.metrics.heartbeat();
+                    std::thread::sleep(FULL_DISK_RETRY);
+                }
+                Err(error) => {
+                    self.metrics.storage_failed();
+                    return Err(ExitError::new(Exit::Storage, error));
+                }
+            }
+        }
+    }
+
+    fn show(&mut self, action: Action) {
+        match action {
+            Action::Send { to, message } => self.send(to, &message),
+            Action::Reply { request, outcomes } => self.reply(request, outcomes),
+            Action::Decided(decided) => self.decided(&decided),
+            Action::ServeSync { peer, from, to } => self.server.blocks(peer, from, to),
+            Action::ServeBlock { peer, height, id } => self.server.block(peer, height, id),
+            Action::Fault { peer, reason } => self.fault(peer, &reason),
+            Action::Evidence(evidence) => {
+                tracing::error!(?evidence, "a validator signed two contradicting messages");
+                self.reporter.evidence(&evidence);
+            }
+            Action::Persist(_) | Action::Fatal(_) => unreachable!("taken out before the flush"),
+        }
+    }
+
+    /// One fault may be a misunderstanding; a peer that goes on is not spoken to for a while.
+    fn fault(&mut self, peer: PeerId, reason: &str) {
+        tracing::warn!(%peer, reason, "a peer broke the protocol");
+        let strikes = self.strikes.entry(peer).or_default();
+        strikes.retain(|at| at.elapsed() < STRIKE_LIFETIME);
+        strikes.push(Instant::now());
+        if strikes.len() >= STRIKES_MAX {
+            self.strikes.remove(&peer);
+            self.network.disconnect(intake::network_id(peer), reason, FAULT_BAN);
+        }
+        while self.strikes.len() > STRUCK_PEERS_MAX {
+            self.strikes.pop_first();
+        }
+    }
+
+    fn send(&self, to: Recipient, message: &Message) {
+        let class = intake::network_class(message.class());
+        let frame = message.encode().0;
+        match to {
+            Recipient::Peer(peer) => {
+                self.network.send(intake::network_id(peer), class, frame);
+            }
+            Recipient::Validators => self.network.broadcast(class, &frame),
+            Recipient::AllPeers => self.network.broadcast_to_all(class, &frame),
+        }
+    }
+
+    fn reply(&mut self, request: RequestId, outcomes: Vec<Result<(), fusion_mempool::Reject>>) {
+        let Some(waiting) = self.replies.remove(&request) else {
+            return;
+        };
+        if self.taken_in.len() > TAKEN_IN_MAX {
+            self.taken_in.clear();
+        }
+        for (key, outcome) in waiting.keys.iter().zip(&outcomes) {
+            match outcome {
+                Ok(()) => {
+                    self.metrics.accepted(1);
+                    self.taken_in.insert(*key, waiting.since);
+                }
+                Err(reject) => self.metrics.rejected(reject.name()),
+            }
+        }
+        // The user may have gone; the transactions are in the pool all the same.
+        let _ = waiting.reply.send(outcomes);
+    }
+
+    fn decided(&mut self, decided: &DecidedBlock) {
+        let block = &decided.block;
+        let transactions = block.block().transaction_count() as u64;
+        self.metrics
+            .decided(decided.certificate.round.0, transactions, block.encoded().len() as u64);
+        for (body, hashes) in block.lanes() {
+            for hash in hashes {
+                if let Some(since) = self.taken_in.remove(&(body.lane.rollup, *hash)) {
+                    self.metrics.final_after(since.elapsed());
+                }
+            }
+        }
+        self.reporter.decided();
+    }
+}

@@ -1,0 +1,305 @@
+//! Starting and stopping a node: what is opened, in which order, and what ends when.
+//!
+//! The log before anything else; the network before the core speaks; users last in, first out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use fusion_consensus::{GuardState, Timeouts};
+use fusion_mempool::PoolLimits;
+use fusion_types::{Genesis, Height, ValidatorId};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::intake::Intake;
+use super::report::Reporter;
+use super::serve::Server;
+use super::{EVENTS_PER_TURN, Node};
+use crate::config::Config;
+use crate::core::{Core, CoreConfig, Recovery};
+use crate::exit::{Exit, ExitError};
+use crate::handle::NodeHandle;
+use crate::keys::Keys;
+use crate::metrics::{self, Metrics};
+use crate::network::{self, Inbox, Limits, Network, NetworkConfig, Timing, ValidatorAddress};
+use crate::rpc;
+use crate::store::{self, LogReader, Options, Recovered, Store, StoreError, WalStatus};
+
+/// Frames of votes and bodies that may wait to be decoded.
+const ORDERING_MAX: usize = 4096;
+
+/// Frames of transactions and sync that may wait to be decoded.
+const BULK_MAX: usize = 1024;
+
+/// Runs a node until `stop` turns true, then drains.
+///
+/// # Errors
+/// Why it cannot start, or what ended it, with the exit code that says so.
+pub async fn run(config: Config, keys: Keys, genesis: Genesis, stop: watch::Receiver<bool>) -> Result<(), ExitError> {
+    let genesis = Arc::new(genesis);
+    let opened = Instant::now();
+    let (store, recovered) = Store::open(&config.node.home, &genesis, store_options(&config)).map_err(store_error)?;
+    let reader = store.reader();
+    require_guard(&config, &keys, &recovered)?;
+    let mut core = core(&config, &keys, &genesis, recovered)?;
+    restore_window(&mut core, &reader)?;
+    tracing::info!(height = %core.state().height, ready_ms = opened.elapsed().as_millis(), "log opened");
+
+    let (ordering, ordering_out) = mpsc::channel(ORDERING_MAX);
+    let (bulk, bulk_out) = mpsc::channel(BULK_MAX);
+    let network_config = network_config(&config, &keys, &genesis);
+    let network = Network::start(network_config, Inbox { ordering, bulk })
+        .map_err(|error| ExitError::new(Exit::Unavailable, error))?;
+    let network = Arc::new(network);
+    let inboxes = Intake::start(genesis.clone(), network.clone(), ordering_out, bulk_out);
+
+    let role = if keys.validator().is_some() {
+        "validator"
+    } else {
+        "follower"
+    };
+    let metrics = Metrics::new(&config.node.name, role, env!("CARGO_PKG_VERSION"));
+    let reporter = Reporter::new(&config, &keys, &genesis, metrics.clone());
+    let (handle, end) = NodeHandle::new(genesis.clone(), reader.clone(), reporter.status(&core));
+    let rpc = start_rpc(&config, handle.clone(), metrics.clone(), stop.clone()).await?;
+    start_metrics(&config, &handle, &metrics, stop.clone()).await?;
+
+    let node = Node {
+        core,
+        server: Server::new(reader, network.clone()),
+        store,
+        network: network.clone(),
+        metrics,
+        reporter,
+        started: Instant::now(),
+        requests: 0,
+        replies: std::collections::BTreeMap::new(),
+        taken_in: HashMap::with_capacity(EVENTS_PER_TURN),
+        strikes: std::collections::BTreeMap::new(),
+        stop,
+    };
+    let result = on_own_thread(move |runtime| runtime.block_on(node.run(inboxes, end))).await;
+    // Users were refused since the node thread ended; what they were told is durable. Tell peers and go.
+    if let Err(error) = rpc.await {
+        tracing::error!(%error, "rpc task ended badly");
+    }
+    network.shutdown().await;
+    result
+}
+
+/// The node thread: blocking on the disk there delays nobody else.
+async fn on_own_thread(
+    work: impl FnOnce(tokio::runtime::Runtime) -> Result<(), ExitError> + Send + 'static,
+) -> Result<(), ExitError> {
+    let (done, result) = oneshot::channel();
+    let failed =
+        |error: std::io::Error| ExitError::new(Exit::Io, format_args!("cannot start the node thread: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed)?;
+    let thread = std::thread::Builder::new().name("fusion-node".into());
+    thread
+        .spawn(move || {
+            // The receiver is gone only when the whole process is told to stop twice.
+            let _ = done.send(work(runtime));
+        })
+        .map_err(failed)?;
+    result
+        .await
+        .unwrap_or_else(|_| Err(ExitError::new(Exit::Internal, "the node thread ended without a word")))
+}
+
+/// A consensus key without its guard may have signed anything: it must not sign until someone says from where on.
+fn require_guard(config: &Config, keys: &Keys, recovered: &Recovered) -> Result<(), ExitError> {
+    if keys.validator().is_none() || recovered.guard.is_some() {
+        return Ok(());
+    }
+    Err(ExitError::config(format_args!(
+        "storage.guard_dir: {} holds no sign guard for this validator's key; if no other copy of the key can ever sign again, \
+         run `fusion guard init --home {} --at-height {} --i-understand` with a height that is surely above all it signed",
+        config.storage.guard_dir.display(),
+        config.node.home.display(),
+        recovered.state.height.0 + 1,
+    )))
+}
+
+fn store_options(config: &Config) -> Options {
+    Options {
+        guard_dir: Some(config.storage.guard_dir.clone()),
+        segment_bytes: config.storage.segment_bytes as u64,
+        recent_bytes: config.storage.recent_bytes,
+    }
+}
+
+fn core(config: &Config, keys: &Keys, genesis: &Arc<Genesis>, recovered: Recovered) -> Result<Core, ExitError> {
+    let consensus = &config.consensus;
+    let core_config = CoreConfig {
+        genesis: genesis.clone(),
+        key: keys.consensus.clone(),
+        timeouts: Timeouts {
+            propose: consensus.timeout_propose,
+            propose_delta: consensus.timeout_propose_delta,
+            prevote: consensus.timeout_prevote,
+            prevote_delta: consensus.timeout_prevote_delta,
+            precommit: consensus.timeout_precommit,
+            precommit_delta: consensus.timeout_precommit_delta,
+            rebroadcast: consensus.rebroadcast_interval,
+            max: consensus.timeout_max,
+        },
+        pool: PoolLimits {
+            bytes_max: config.mempool.bytes_max,
+            rollup_bytes_max: config.mempool.rollup_bytes_max,
+            sender_bytes_max: config.mempool.sender_bytes_max,
+            sender_transactions_max: config.mempool.sender_transactions_max,
+            ..PoolLimits::default()
+        },
+        block_interval_min: consensus.block_interval_min,
+        block_interval_idle: consensus.block_interval_idle,
+        block_bytes_target: consensus.block_bytes_target,
+    };
+    let recovery = Recovery {
+        state: recovered.state,
+        wal: recovered.wal.records,
+        wal_readable: recovered.wal.status == WalStatus::Readable,
+        guard: recovered.guard,
+        bodies: recovered.bodies,
+    };
+    Core::new(core_config, recovery).map_err(|error| ExitError::new(Exit::Config, error))
+}
+
+/// Reads the last blocks back, so that what the streams carried lately is refused a second time.
+fn restore_window(core: &mut Core, reader: &LogReader) -> Result<(), ExitError> {
+    let mut height = core.state().height;
+    while height > Height(0) {
+        let decided = reader.block(height).map_err(store_error)?;
+        let decided =
+            decided.ok_or_else(|| ExitError::new(Exit::Storage, format_args!("the log has no block {height}")))?;
+        if !core.restore(&decided.block) {
+            return Ok(());
+        }
+        height = Height(height.0 - 1);
+    }
+    Ok(())
+}
+
+fn network_config(config: &Config, keys: &Keys, genesis: &Genesis) -> NetworkConfig {
+    let address = |peer| {
+        config
+            .p2p
+            .peers
+            .iter()
+            .find(|known| known.id == peer)
+            .map(|known| known.address.clone())
+    };
+    let validators = genesis
+        .committee()
+        .validators()
+        .iter()
+        .map(|validator| ValidatorAddress {
+            peer: network::PeerId(validator.peer),
+            address: address(validator.peer),
+        });
+    NetworkConfig {
+        listen: config.p2p.listen,
+        key: keys.peer.clone(),
+        network: genesis.network(),
+        validators: validators.collect(),
+        limits: Limits {
+            followers_max: config.p2p.followers_max,
+        },
+        timing: Timing::default(),
+    }
+}
+
+async fn listen(address: std::net::SocketAddr, what: &str) -> Result<TcpListener, ExitError> {
+    let failed = |error| {
+        ExitError::new(
+            Exit::Unavailable,
+            format_args!("{what}.listen: cannot listen on {address}: {error}"),
+        )
+    };
+    TcpListener::bind(address).await.map_err(failed)
+}
+
+async fn start_rpc(
+    config: &Config,
+    handle: NodeHandle,
+    metrics: Metrics,
+    stop: watch::Receiver<bool>,
+) -> Result<JoinHandle<()>, ExitError> {
+    let listener = listen(config.rpc.listen, "rpc").await?;
+    let limits = &config.rpc;
+    let options = rpc::Options {
+        request_bytes: u32::try_from(limits.body_bytes_max).unwrap_or(u32::MAX),
+        response_bytes: u32::try_from(limits.response_bytes_max).unwrap_or(u32::MAX),
+        batch_calls: u32::try_from(limits.batch_max).unwrap_or(u32::MAX),
+        connections: limits.connections_max,
+        connections_per_address: limits.connections_per_address_max,
+        subscriptions: u32::try_from(limits.subscriptions_max).unwrap_or(u32::MAX),
+        slow_reader: limits.slow_reader,
+        hosts: limits.hosts.clone(),
+        origins: limits.origins.clone(),
+        ..rpc::Options::default()
+    };
+    Ok(tokio::spawn(async move {
+        if let Err(error) = rpc::serve(listener, options, handle, metrics, stopped(stop)).await {
+            tracing::error!(%error, "rpc server ended");
+        }
+    }))
+}
+
+/// Completes when the node is told to stop, or is gone.
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // An error means that nobody can tell any more: stop too.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+async fn start_metrics(
+    config: &Config,
+    handle: &NodeHandle,
+    metrics: &Metrics,
+    stop: watch::Receiver<bool>,
+) -> Result<(), ExitError> {
+    let Some(address) = config.metrics.listen else {
+        return Ok(());
+    };
+    let listener = listen(address, "metrics").await?;
+    let (metrics, status) = (metrics.clone(), handle.status.clone());
+    tokio::spawn(async move {
+        if let Err(error) = metrics::serve(listener, metrics, status, stopped(stop)).await {
+            tracing::error!(%error, "metrics server ended");
+        }
+    });
+    Ok(())
+}
+
+/// The exit code that a storage error means.
+fn store_error(error: StoreError) -> ExitError {
+    let exit = match error {
+        StoreError::Locked { .. } => Exit::Locked,
+        StoreError::Network { .. } => Exit::Config,
+        _ => Exit::Storage,
+    };
+    ExitError::new(exit, error)
+}
+
+/// Creates the sign guard of `key`: nothing at or below `height` will be signed.
+///
+/// # Errors
+/// Code 78 if a guard is there already, 74 if it cannot be written.
+pub fn create_guard(config: &Config, genesis: &Genesis, key: ValidatorId, height: Height) -> Result<(), ExitError> {
+    let (network, epoch) = (genesis.network(), genesis.committee().epoch());
+    let state = GuardState::barred_up_to(network, key, epoch, height);
+    store::create_guard(&config.storage.guard_dir, network, &state.encode()).map_err(|error| match error {
+        StoreError::Order(_) => ExitError::config(error),
+        other => store_error(other),
+    })
+}
+
+/// Whether the node has a sign guard.
+pub fn guard_exists(config: &Config) -> bool {
+    store::guard_exists(&config.storage.guard_dir)
+}

@@ -1,0 +1,196 @@
+//! From frames to messages: decoding, sealing and ingress checks, off the node thread.
+//!
+//! Promises: the node thread receives only what decodes; a peer that sends anything else is disconnected and named; bodies
+//! are decoded on a task of their own, so that hashing a large one never delays a vote. All queues are bounded: while one is full,
+//! the peers' streams that lead into it are not read.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fusion_consensus::{Message, PeerId};
+use fusion_mempool::PoolTransaction;
+use fusion_types::Genesis;
+use tokio::sync::mpsc;
+
+use crate::ingress;
+pub(super) use crate::network::Credit;
+use crate::network::{Class, Network, NetworkEvent};
+
+/// Decoded votes and bodies that may wait for the node thread.
+const VOTES_MAX: usize = 1024;
+
+/// Decoded transactions and sync messages that may wait for the node thread.
+const BULK_MAX: usize = 256;
+
+/// Bodies that may wait to be decoded.
+const BODIES_MAX: usize = 16;
+
+/// A peer that sends what does not decode is not spoken to for this long.
+const GARBAGE_BAN: Duration = Duration::from_secs(60);
+
+/// What the node thread takes in from peers.
+#[derive(Debug)]
+pub(super) enum Inbound {
+    /// A connection came up.
+    Connected(PeerId),
+    /// A connection went down.
+    Disconnected(PeerId),
+    /// A message of consensus or sync. The credit is the peer's right to send more; dropped when worked on.
+    Message(PeerId, Message, Credit),
+    /// Transactions that another node took in, and whether their senders rest on a member's word.
+    Transactions(Vec<PoolTransaction>, bool, Credit),
+}
+
+/// Where the node thread takes them from. Consensus first: a flood of transactions never delays a vote.
+#[derive(Debug)]
+pub(super) struct Inboxes {
+    /// Connections, votes and bodies.
+    pub(super) votes: mpsc::Receiver<Inbound>,
+    /// Transactions and sync.
+    pub(super) bulk: mpsc::Receiver<Inbound>,
+}
+
+/// What decoding needs to know.
+#[derive(Debug)]
+pub(super) struct Intake {
+    genesis: Arc<Genesis>,
+    members: BTreeSet<PeerId>,
+    network: Arc<Network>,
+}
+
+impl Intake {
+    /// Starts the decoding tasks between the network's inboxes and the node thread's.
+    pub(super) fn start(
+        genesis: Arc<Genesis>,
+        network: Arc<Network>,
+        ordering: mpsc::Receiver<NetworkEvent>,
+        bulk: mpsc::Receiver<NetworkEvent>,
+    ) -> Inboxes {
+        let members = genesis
+            .committee()
+            .validators()
+            .iter()
+            .map(|validator| PeerId(validator.peer))
+            .collect();
+        let intake = Arc::new(Self {
+            genesis,
+            members,
+            network,
+        });
+        let (votes_in, votes) = mpsc::channel(VOTES_MAX);
+        let (bulk_in, bulk_out) = mpsc::channel(BULK_MAX);
+        let (bodies_in, bodies) = mpsc::channel(BODIES_MAX);
+        tokio::spawn(intake.clone().decode_ordering(ordering, votes_in.clone(), bodies_in));
+        tokio::spawn(intake.clone().decode_all(bodies, votes_in));
+        tokio::spawn(intake.decode_all(bulk, bulk_in));
+        Inboxes { votes, bulk: bulk_out }
+    }
+
+    /// Votes at once, bodies to their own task.
+    async fn decode_ordering(
+        self: Arc<Self>,
+        mut from: mpsc::Receiver<NetworkEvent>,
+        to: mpsc::Sender<Inbound>,
+        bodies: mpsc::Sender<NetworkEvent>,
+    ) {
+        while let Some(event) = from.recv().await {
+            let delivered = if matches!(
+                event,
+                NetworkEvent::Received {
+                    class: Class::Bodies,
+                    ..
+                }
+            ) {
+                // Dropped when too many wait: a body that is needed is asked for, a vote that waits is late for all.
+                !matches!(bodies.try_send(event), Err(mpsc::error::TrySendError::Closed(_)))
+            } else {
+                self.deliver(event, &to).await
+            };
+            if !delivered {
+                return;
+            }
+        }
+    }
+
+    async fn decode_all(self: Arc<Self>, mut from: mpsc::Receiver<NetworkEvent>, to: mpsc::Sender<Inbound>) {
+        while let Some(event) = from.recv().await {
+            if !self.deliver(event, &to).await {
+                return;
+            }
+        }
+    }
+
+    /// False once the node thread is gone.
+    async fn deliver(&self, event: NetworkEvent, to: &mpsc::Sender<Inbound>) -> bool {
+        let inbound = match event {
+            NetworkEvent::Connected { peer, .. } => Inbound::Connected(PeerId(peer.0)),
+            NetworkEvent::Disconnected { peer, .. } => Inbound::Disconnected(PeerId(peer.0)),
+            NetworkEvent::Received {
+                peer,
+                class,
+                frame,
+                credit,
+            } => match self.decode(PeerId(peer.0), class, frame) {
+                Ok(Decoded::Message(message)) => Inbound::Message(PeerId(peer.0), message, credit),
+                Ok(Decoded::Transactions(transactions, by_member)) => {
+                    Inbound::Transactions(transactions, by_member, credit)
+                }
+                Err(reason) => {
+                    self.network.disconnect(peer, &reason, GARBAGE_BAN);
+                    return true;
+                }
+            },
+        };
+        to.send(inbound).await.is_ok()
+    }
+
+    fn decode(&self, peer: PeerId, class: Class, frame: Bytes) -> Result<Decoded, String> {
+        let message = Message::decode(consensus_class(class), &frame.into()).map_err(|error| error.to_string())?;
+        let Message::Transactions(forwarded) = message else {
+            return Ok(Decoded::Message(message));
+        };
+        let member = self.members.contains(&peer);
+        let mut transactions = Vec::with_capacity(forwarded.len());
+        for item in forwarded {
+            let rollup = self
+                .genesis
+                .rollup(item.rollup)
+                .ok_or_else(|| format!("transaction of rollup {}", item.rollup))?;
+            // A member's word on the sender is taken: it only arranges this node's pool, and a signature costs 50 µs.
+            let admitted = ingress::facts_without_signature(rollup, item.payload, item.sender.filter(|_| member));
+            transactions.push(admitted.map_err(|reject| format!("transaction that ingress refuses: {reject}"))?);
+        }
+        Ok(Decoded::Transactions(transactions, member))
+    }
+}
+
+enum Decoded {
+    Message(Message),
+    Transactions(Vec<PoolTransaction>, bool),
+}
+
+/// The network's name for a peer.
+pub(super) fn network_id(peer: PeerId) -> crate::network::PeerId {
+    crate::network::PeerId(peer.0)
+}
+
+/// The network's name for a class.
+pub(super) fn network_class(class: fusion_consensus::Class) -> Class {
+    match class {
+        fusion_consensus::Class::Votes => Class::Votes,
+        fusion_consensus::Class::Bodies => Class::Bodies,
+        fusion_consensus::Class::Transactions => Class::Transactions,
+        fusion_consensus::Class::Sync => Class::Sync,
+    }
+}
+
+fn consensus_class(class: Class) -> fusion_consensus::Class {
+    match class {
+        Class::Votes => fusion_consensus::Class::Votes,
+        Class::Bodies => fusion_consensus::Class::Bodies,
+        Class::Transactions => fusion_consensus::Class::Transactions,
+        Class::Sync => fusion_consensus::Class::Sync,
+    }
+}

@@ -1,0 +1,153 @@
+//! `fusion devnet` with real processes, disks and sockets: what it orders, what it survives, what it leaves behind.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use serde_json::{Value, json};
+
+/// Longest wait for anything here. A busy machine may take long; a hanging test must end.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A running devnet; killed when dropped, and its nodes with it.
+struct Devnet {
+    process: Child,
+    ready: Value,
+}
+
+impl Devnet {
+    fn start(home: &Path, more: &[&str]) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_fusion"))
+            .args(["devnet", "--json", "--home"])
+            .arg(home)
+            .args(more)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let ready = serde_json::from_str(&line).expect("one line of JSON when ready");
+        Self { process, ready }
+    }
+
+    fn pids(&self) -> Vec<Pid> {
+        let nodes = self.ready["nodes"].as_array().unwrap().iter();
+        nodes.map(|node| pid(node["pid"].as_u64().unwrap())).collect()
+    }
+
+    fn call(&self, node: usize, method: &str, params: &Value) -> Value {
+        let url = self.ready["nodes"][node]["rpc"].as_str().unwrap();
+        let address = url.strip_prefix("http://").unwrap();
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(
+            stream,
+            "POST / HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+    }
+
+    fn height(&self, node: usize) -> u64 {
+        self.call(node, "fusion_status", &json!([]))["result"]["height"]
+            .as_u64()
+            .unwrap()
+    }
+
+    /// Sends bytes to the opaque rollup and returns the final receipt.
+    fn order(&self, node: usize, payload: &str) -> Value {
+        let params = json!({ "rollup": 1001, "transaction": payload, "timeout": 60_000 });
+        let answer = self.call(node, "fusion_sendTransactionSync", &params);
+        assert_eq!(answer["result"]["rollup"], 1001, "{answer}");
+        answer["result"].clone()
+    }
+
+    fn terminate(mut self) -> (ExitStatus, Duration) {
+        let start = Instant::now();
+        kill_process(pid(self.process.id().into()), Signal::TERM).unwrap();
+        (self.process.wait().unwrap(), start.elapsed())
+    }
+}
+
+impl Drop for Devnet {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+fn pid(number: u64) -> Pid {
+    Pid::from_raw(i32::try_from(number).unwrap()).unwrap()
+}
+
+#[track_caller]
+fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn devnet_orders_survives_a_kill_resumes_and_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("net");
+
+    // Ports of its own, so that another devnet on this machine does not take them between the two starts.
+    let base_port = (20_000 + std::process::id() % 300 * 40).to_string();
+    let devnet = Devnet::start(&home, &["--base-port", &base_port]);
+    let first = devnet.order(0, "0x68656c6c6f");
+    assert_eq!(first["sequence"], 0);
+    let written = std::fs::read_to_string(home.join("devnet.json")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), devnet.ready);
+
+    // One of four is lost: the others go on, and it comes back by hand with the command that is printed for it.
+    let lost = devnet.ready["nodes"][1]["home"].as_str().unwrap().to_owned();
+    kill_process(devnet.pids()[1], Signal::KILL).unwrap();
+    assert_eq!(devnet.order(2, "0x01")["sequence"], 1);
+    let mut by_hand = Command::new(env!("CARGO_BIN_EXE_fusion"))
+        .args(["start", "--home", &lost])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let height = devnet.height(0);
+    let url = devnet.ready["nodes"][1]["rpc"].as_str().unwrap().replace("http://", "");
+    eventually("the node answers again", || TcpStream::connect(&url).is_ok());
+    eventually("the node catches up", || devnet.height(1) > height);
+    kill_process(pid(by_hand.id().into()), Signal::TERM).unwrap();
+    assert_eq!(by_hand.wait().unwrap().code(), Some(0));
+
+    let pids = devnet.pids();
+    let (status, took) = devnet.terminate();
+    assert_eq!(status.code(), Some(0));
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(
+        pids.iter().all(|pid| test_kill_process(*pid).is_err()),
+        "a node is left"
+    );
+    assert!(!home.join("devnet.json").exists());
+
+    // The same chain goes on, and when devnet is killed its nodes end too.
+    let devnet = Devnet::start(&home, &[]);
+    assert_eq!(devnet.order(1, "0x02")["sequence"], 2);
+    let again = devnet.call(3, "fusion_getReceipt", &json!([1001, first["transaction"]]));
+    assert_eq!(again["result"]["receipt"]["height"], first["height"], "{again}");
+    let pids = devnet.pids();
+    drop(devnet);
+    eventually("the nodes end with their parent", || {
+        pids.iter().all(|pid| test_kill_process(*pid).is_err())
+    });
+}
