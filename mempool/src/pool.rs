@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use alloy_primitives::Bytes;
 use fusion_types::limits::TRANSACTION_BYTES_MAX;
-use fusion_types::{Height, RollupConfig, RollupId, RollupKind, SealedBlock, State, TxHash};
+use fusion_types::{Height, LaneHashes, RollupConfig, RollupId, RollupKind, SealedBlock, State, TxHash};
 
 use crate::cursor::Cursor;
 use crate::lane::{Lane, Room};
@@ -199,8 +199,8 @@ impl Pool {
     ///
     /// # Panics
     /// When `block` is not directly below the last one given; see [`Window::extend_down`].
-    pub fn restore(&mut self, block: &SealedBlock, tip: &State) -> bool {
-        self.height = self.height.max(block.header().height);
+    pub fn restore(&mut self, block: &LaneHashes, tip: &State) -> bool {
+        self.height = self.height.max(block.height);
         self.window.extend_down(block, tip)
     }
 

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use fusion_types::limits::{DEDUP_HEIGHTS_MAX, DEDUP_TRANSACTIONS_MAX};
-use fusion_types::{Height, RollupId, SealedBlock, State, TxHash};
+use fusion_types::{Height, LaneHashes, RollupId, SealedBlock, State, TxHash};
 
 use crate::index::HashIndex;
 
@@ -73,8 +73,8 @@ impl Window {
     ///
     /// # Panics
     /// When `block` is not directly below what was fed in.
-    pub fn extend_down(&mut self, block: &SealedBlock, tip: &State) -> bool {
-        let height = block.header().height;
+    pub fn extend_down(&mut self, block: &LaneHashes, tip: &State) -> bool {
+        let height = block.height;
         let highest = match self.span {
             None => height,
             Some((lowest, highest)) => {
@@ -86,18 +86,22 @@ impl Window {
         if is_forgotten(height, highest) {
             return false;
         }
-        for (body, hashes) in block.lanes() {
-            let lane = &body.lane;
+        for (lane, hashes) in &block.lanes {
             let stream = self.streams.entry(lane.rollup).or_default();
             stream.push_front(height, lane.first_sequence.saturating_add(lane.count), hashes);
         }
         let below = Height(height.0.saturating_sub(1));
-        let all_full = tip.streams.iter().all(|(rollup, head)| {
-            let full =
-                |stream: &StreamWindow| stream.first_sequence == 0 || stream.hashes.len() == DEDUP_TRANSACTIONS_MAX;
-            head.next_sequence == 0 || self.streams.get(rollup).is_some_and(full)
-        });
+        let all_full = tip
+            .streams
+            .iter()
+            .all(|(rollup, head)| head.next_sequence == 0 || !self.wants(*rollup));
         0 < below.0 && !is_forgotten(below, highest) && !all_full
+    }
+
+    /// Whether [`Window::extend_down`] would remember older transactions of a rollup. Lanes of others need not be read.
+    pub fn wants(&self, rollup: RollupId) -> bool {
+        let full = |stream: &StreamWindow| stream.first_sequence == 0 || stream.hashes.len() == DEDUP_TRANSACTIONS_MAX;
+        !self.streams.get(&rollup).is_some_and(full)
     }
 }
 

@@ -17,8 +17,8 @@ use alloy_primitives::{B256, Bytes};
 use fusion_consensus::{Engine, Input, Message, Output, PeerId, Recipient};
 use fusion_mempool::{Origin, Pool, PoolTransaction, Reject};
 use fusion_types::{
-    BlockId, Committee, DecidedBlock, Genesis, Height, NetworkId, RollupId, Round, SealedBlock, State, TxHash,
-    ValidatorId,
+    BlockId, Committee, DecidedBlock, Genesis, Height, LaneHashes, NetworkId, RollupId, Round, SealedBlock, State,
+    TxHash, ValidatorId,
 };
 
 use crate::relay::Relay;
@@ -225,8 +225,13 @@ impl Core {
 
     /// Before the first turn: remembers what the streams carried lately, from the log's tip downwards.
     /// Returns whether the block below is needed too.
-    pub fn restore(&mut self, block: &SealedBlock) -> bool {
+    pub fn restore(&mut self, block: &LaneHashes) -> bool {
         self.pool.restore(block, &self.state)
+    }
+
+    /// Whether [`Core::restore`] still takes transactions of a rollup; lanes of others need not be read.
+    pub fn restores(&self, rollup: RollupId) -> bool {
+        self.pool.window().wants(rollup)
     }
 
     /// The first turn.

@@ -49,7 +49,7 @@ mod certificate;
 pub use certificate::{Certificate, CertificateError, CommitteeSignature};
 
 mod sealed;
-pub use sealed::{DecidedBlock, SealError, SealedBlock};
+pub use sealed::{DecidedBlock, LaneHashes, SealError, SealedBlock};
 
 mod receipt;
 pub use receipt::{LaneReceipts, Receipt, ReceiptError};

@@ -5,7 +5,7 @@
 
 use alloy_primitives::{B256, Bytes};
 
-use crate::block::{Block, BlockId, Header, Lane, LaneBody, slice_block};
+use crate::block::{Block, BlockId, Header, Height, Lane, LaneBody, slice_block};
 use crate::certificate::Certificate;
 use crate::encoding::{DecodeError, encode};
 use crate::limits::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX, TRANSACTION_BYTES_MAX};
@@ -114,6 +114,42 @@ impl SealedBlock {
     /// Canonical RLP of the block.
     pub fn encoded(&self) -> &Bytes {
         &self.encoded
+    }
+}
+
+/// The lanes of a decided block with the hashes of their transactions: what rebuilding a dedup window takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaneHashes {
+    /// Height of the block.
+    pub height: Height,
+    /// Lanes, ascending by rollup; those that were not wanted are left out.
+    pub lanes: Vec<(Lane, Vec<TxHash>)>,
+}
+
+impl LaneHashes {
+    /// Reads a block that was sealed before it was logged: the lanes of `wanted` rollups are hashed, nothing is
+    /// checked again.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when the bytes are no block.
+    pub fn read(encoded: &Bytes, wanted: &dyn Fn(RollupId) -> bool) -> Result<Self, DecodeError> {
+        let block = slice_block(encoded).map_err(DecodeError::from)?;
+        let wanted = block.lanes.iter().filter(|body| wanted(body.lane.rollup));
+        let lanes = wanted.map(|body| (body.lane.clone(), body.hashes())).collect();
+        Ok(Self {
+            height: block.header.height,
+            lanes,
+        })
+    }
+}
+
+impl From<&SealedBlock> for LaneHashes {
+    fn from(block: &SealedBlock) -> Self {
+        let lanes = block.lanes().map(|(body, hashes)| (body.lane.clone(), hashes.to_vec()));
+        Self {
+            height: block.header().height,
+            lanes: lanes.collect(),
+        }
     }
 }
 

@@ -98,7 +98,7 @@ fn restoring_asks_for_no_more_blocks_than_matter() {
     let fed = blocks
         .iter()
         .rev()
-        .take_while(|(block, _)| window.extend_down(block, tip))
+        .take_while(|(block, _)| window.extend_down(&LaneHashes::from(block), tip))
         .count();
     assert_eq!(fed, 3, "down to the first block");
     // A window that was full before the first block needs nothing below.
@@ -108,7 +108,7 @@ fn restoring_asks_for_no_more_blocks_than_matter() {
     let stops = blocks
         .iter()
         .rev()
-        .position(|(block, _)| !window.extend_down(block, &tip));
+        .position(|(block, _)| !window.extend_down(&LaneHashes::from(block), &tip));
     assert_eq!(stops, Some(3));
 }
 
@@ -128,7 +128,7 @@ proptest! {
         let mut restored = Window::default();
         let tip = &blocks[decided - 1].1;
         for (block, _) in blocks[..decided].iter().rev() {
-            if !restored.extend_down(block, tip) {
+            if !restored.extend_down(&LaneHashes::from(block), tip) {
                 break;
             }
         }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use fusion_consensus::{GuardState, Timeouts};
 use fusion_mempool::PoolLimits;
-use fusion_types::{Genesis, Height, ValidatorId};
+use fusion_types::{Genesis, Height, LaneHashes, ValidatorId};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -174,10 +174,12 @@ fn core(config: &Config, keys: &Keys, genesis: &Arc<Genesis>, recovered: Recover
 fn restore_window(core: &mut Core, reader: &LogReader) -> Result<(), ExitError> {
     let mut height = core.state().height;
     while height > Height(0) {
-        let decided = reader.block(height).map_err(store_error)?;
-        let decided =
-            decided.ok_or_else(|| ExitError::new(Exit::Storage, format_args!("the log has no block {height}")))?;
-        if !core.restore(&decided.block) {
+        let raw = reader.raw_range(height, height, usize::MAX).map_err(store_error)?;
+        let damaged =
+            |what: &dyn std::fmt::Display| ExitError::new(Exit::Storage, format_args!("block {height}: {what}"));
+        let raw = raw.first().ok_or_else(|| damaged(&"the log does not have it"))?;
+        let lanes = LaneHashes::read(&raw.body, &|rollup| core.restores(rollup)).map_err(|error| damaged(&error))?;
+        if !core.restore(&lanes) {
             return Ok(());
         }
         height = Height(height.0 - 1);

@@ -11,7 +11,8 @@ use fusion_mempool::PoolTransaction;
 use fusion_sequencer::core::{Action, Core, CoreConfig, Event, Now, RequestId};
 use fusion_sequencer::store::Record;
 use fusion_types::{
-    Committee, Epoch, Genesis, Ordering, RollupConfig, RollupId, RollupKind, Validator, ValidatorId, transaction_hash,
+    Committee, Epoch, Genesis, LaneHashes, Ordering, RollupConfig, RollupId, RollupKind, Validator, ValidatorId,
+    transaction_hash,
 };
 
 use crate::checker::Checker;
@@ -484,7 +485,7 @@ impl World {
         let config = CoreConfig::new(self.genesis.clone(), Some(self.keys[node].clone()));
         let mut core = Core::new(config, recovery).expect("a node can always start again");
         for decided in self.nodes[node].disk.decided().iter().rev() {
-            if !core.restore(&decided.block) {
+            if !core.restore(&LaneHashes::from(&*decided.block)) {
                 break;
             }
         }
