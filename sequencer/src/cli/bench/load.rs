@@ -6,7 +6,7 @@
 
 use std::io::{ErrorKind, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -25,6 +25,12 @@ const BATCH_CALLS: usize = 100;
 
 /// A batch is closed at this size, below the 1 MiB that nodes accept.
 const BATCH_BYTES: usize = 512 * 1024;
+
+/// Most batches without an answer on one connection; nodes take 64. What is due meanwhile travels in the next batch, late.
+const BATCHES_UNANSWERED_MAX: u64 = 48;
+
+/// How long to wait when that many are unanswered.
+const UNANSWERED_PAUSE: Duration = Duration::from_millis(1);
 
 /// How long a node may take to connect or to take what is written.
 const NODE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -74,6 +80,8 @@ struct Shared {
     start: Instant,
     workload: Arc<Workload>,
     counted: Mutex<Counted>,
+    /// Batches that the node has answered.
+    answered: AtomicU64,
     stop: AtomicBool,
 }
 
@@ -175,6 +183,7 @@ impl Load {
                     tally: Tally::new(),
                     pong: None,
                 }),
+                answered: AtomicU64::new(0),
                 stop: AtomicBool::new(false),
             });
             let (to_send, to_read) = (shared.clone(), shared.clone());
@@ -249,6 +258,8 @@ struct Sender<'a> {
     outgoing: Outgoing,
     /// Key and due time of each call of the batch.
     batch: Vec<(u64, u64)>,
+    /// Batches written.
+    written: u64,
 }
 
 impl<'a> Sender<'a> {
@@ -258,6 +269,7 @@ impl<'a> Sender<'a> {
             stream,
             outgoing: Outgoing::default(),
             batch: Vec::with_capacity(BATCH_CALLS),
+            written: 0,
         }
     }
 
@@ -292,6 +304,14 @@ impl<'a> Sender<'a> {
     /// Sleeps until then, or for a while: returns whether it is time.
     fn wait_until(&mut self, wake_ns: u64) -> anyhow::Result<bool> {
         self.answer_ping()?;
+        if self
+            .written
+            .saturating_sub(self.shared.answered.load(Ordering::Relaxed))
+            >= BATCHES_UNANSWERED_MAX
+        {
+            std::thread::sleep(UNANSWERED_PAUSE);
+            return Ok(false);
+        }
         let wake = Duration::from_nanos(wake_ns);
         let left = (self.shared.start + wake).saturating_duration_since(Instant::now());
         std::thread::sleep(left.min(LOOK));
@@ -332,6 +352,7 @@ impl<'a> Sender<'a> {
         self.stream
             .write_all(self.outgoing.finish())
             .context("the node does not take what is written")?;
+        self.written += 1;
         let now = self.shared.now_ns();
         let mut counted = self.shared.lock();
         counted.tally.sent += self.batch.len() as u64;
@@ -406,6 +427,7 @@ fn settle(shared: &Shared, keys: &[u64]) {
 
 fn count_responses(shared: &Shared, message: &[u8]) {
     let responses = answers::responses(message);
+    shared.answered.fetch_add(1, Ordering::Relaxed);
     let now = shared.now_ns();
     let mut counted = shared.lock();
     counted.tally.accepted += responses.accepted;
