@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -85,6 +85,21 @@ impl Drop for Devnet {
     fn drop(&mut self) {
         drop(self.process.kill());
         drop(self.process.wait());
+        for node in self.ready["nodes"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|_| std::thread::panicking())
+        {
+            let log = std::fs::read_to_string(Path::new(node["home"].as_str().unwrap_or_default()).join("node.log"));
+            let log = log.unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!(
+                "{}:\n{}",
+                node["name"],
+                lines[lines.len().saturating_sub(20)..].join("\n")
+            );
+        }
     }
 }
 
@@ -101,14 +116,20 @@ fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// Ports of this test's own, below those that the system gives away, so that nobody takes them between two starts.
+fn base_port() -> u32 {
+    let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let candidates = (0..100).map(|step| 20_000 + (std::process::id() + step * 7) % 300 * 40);
+    let mut all_free = candidates.filter(|base| (*base..base + 40).all(|port| free(u16::try_from(port).unwrap())));
+    all_free.next().expect("one of 100 runs of 40 ports is free")
+}
+
 #[test]
 fn devnet_orders_survives_a_kill_resumes_and_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path().join("net");
 
-    // Ports of its own, so that another devnet on this machine does not take them between the two starts.
-    let base_port = (20_000 + std::process::id() % 300 * 40).to_string();
-    let devnet = Devnet::start(&home, &["--base-port", &base_port]);
+    let devnet = Devnet::start(&home, &["--base-port", &base_port().to_string()]);
     let first = devnet.order(0, "0x68656c6c6f");
     assert_eq!(first["sequence"], 0);
     let written = std::fs::read_to_string(home.join("devnet.json")).unwrap();
@@ -119,8 +140,7 @@ fn devnet_orders_survives_a_kill_resumes_and_leaves_nothing_behind() {
     kill_process(devnet.pids()[1], Signal::KILL).unwrap();
     assert_eq!(devnet.order(2, "0x01")["sequence"], 1);
     let mut by_hand = Command::new(env!("CARGO_BIN_EXE_fusion"))
-        .args(["start", "--home", &lost])
-        .stderr(Stdio::null())
+        .args(["start", "--home", &lost, "--set", "log.level=warn"])
         .spawn()
         .unwrap();
     let height = devnet.height(0);
