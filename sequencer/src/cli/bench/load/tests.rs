@@ -1,4 +1,4 @@
-//! Tests of this room's promises.
+//! A load against nodes that order, refuse and die.
 
 use alloy_primitives::{B256, hex, keccak256};
 use jsonrpsee::server::{RpcModule, Server, ServerHandle, SubscriptionMessage};
@@ -12,6 +12,8 @@ use super::*;
 struct FakeNode {
     url: String,
     handle: ServerHandle,
+    /// What it ordered.
+    ordered: broadcast::Receiver<B256>,
 }
 
 const REFUSED: i32 = -32005;
@@ -19,7 +21,7 @@ const REFUSED: i32 = -32005;
 async fn fake_node(refuse_tenth: bool) -> FakeNode {
     let server = Server::builder().build("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", server.local_addr().unwrap());
-    let (ordered, _) = broadcast::channel::<B256>(10_000);
+    let (ordered, seen) = broadcast::channel::<B256>(10_000);
     let mut module = RpcModule::new(ordered);
     module
         .register_method("fusion_sendTransaction", move |params, ordered, _| {
@@ -53,7 +55,11 @@ async fn fake_node(refuse_tenth: bool) -> FakeNode {
         )
         .unwrap();
     let handle = server.start(module);
-    FakeNode { url, handle }
+    FakeNode {
+        url,
+        handle,
+        ordered: seen,
+    }
 }
 
 /// Runs the load on a thread of its own and waits until nothing is in flight, or `patience` is over.
@@ -111,10 +117,13 @@ async fn a_node_that_dies_is_told_and_its_share_counts_as_unsent() {
         window: Duration::from_millis(900),
         ..PLAN
     };
-    let handle = dying.handle.clone();
+    let (handle, mut ordered) = (dying.handle.clone(), dying.ordered.resubscribe());
     let nodes = [&good, &dying];
-    let (tally, ()) = tokio::join!(run(&nodes, plan, Duration::ZERO), async move {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+    let (tally, ()) = tokio::join!(run(&nodes, plan, Duration::from_secs(2)), async move {
+        // It dies with a good part of its share taken and a good part still to come.
+        for _ in 0..300 {
+            ordered.recv().await.unwrap();
+        }
         handle.stop().unwrap();
     });
     assert_eq!(tally.failures.len(), 1, "{:?}", tally.failures);
