@@ -277,6 +277,11 @@ impl Engine {
         }
     }
 
+    /// Whether this node has precommitted in the round in progress, or the height is decided.
+    pub fn has_precommitted(&self) -> bool {
+        matches!(self.step_name(), "precommit" | "commit")
+    }
+
     /// The last block that the shell has applied.
     pub fn tip(&self) -> Tip {
         self.tip

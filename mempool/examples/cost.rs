@@ -136,8 +136,10 @@ fn decide(
             ..BlockLimits::default()
         },
     };
-    let block = costs.build.add(PER_BLOCK, || build(pool, state, &context));
-    let block = costs.seal.add(PER_BLOCK, || SealedBlock::new(&block))?;
+    let block = costs.build.add(PER_BLOCK, || build(pool, state, &context))?;
+    let block = costs
+        .seal
+        .add(PER_BLOCK, || SealedBlock::decode(block.encoded().clone()))?;
     let context = CheckContext {
         network: genesis.network(),
         epoch: Epoch(0),

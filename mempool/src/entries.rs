@@ -23,8 +23,6 @@ pub(crate) struct Entry {
     pub(crate) place: Option<u64>,
     /// Since when it waits for a nonce.
     waiting_since: Option<Duration>,
-    /// When a transaction of this node's user came in or was last handed out to be forwarded.
-    forwarded_at: Option<Duration>,
     /// When it replaced another of its nonce.
     pub(crate) replaced_at: Option<Duration>,
     /// Whether its sender was recovered here, and not only named by a member.
@@ -45,7 +43,6 @@ pub(crate) struct Entries {
     /// For eviction from `priority` lanes: lowest effective tip first, newest first among equals.
     by_tip: BTreeSet<(u128, Reverse<u64>, usize)>,
     waiting: BTreeSet<(Duration, usize)>,
-    local: BTreeSet<(Duration, usize)>,
     next_arrival: u64,
     next_place: u64,
     clock: Duration,
@@ -74,7 +71,6 @@ impl Entries {
             ready: BTreeMap::new(),
             by_tip: BTreeSet::new(),
             waiting: BTreeSet::new(),
-            local: BTreeSet::new(),
             next_arrival: 0,
             next_place: 0,
             clock: Duration::ZERO,
@@ -97,16 +93,11 @@ impl Entries {
             self.by_tip
                 .insert((effective_tip(&transaction), Reverse(arrival), slot));
         }
-        let forwarded_at = (origin == Origin::Local).then_some(now);
-        if forwarded_at.is_some() {
-            self.local.insert((now, slot));
-        }
         let entry = Some(Entry {
             transaction,
             arrival,
             place: None,
             waiting_since: None,
-            forwarded_at,
             replaced_at: None,
             recovered: origin != Origin::Member,
         });
@@ -143,9 +134,6 @@ impl Entries {
         }
         if let Some(since) = entry.waiting_since {
             self.waiting.remove(&(since, slot));
-        }
-        if let Some(at) = entry.forwarded_at {
-            self.local.remove(&(at, slot));
         }
         Some(entry)
     }
@@ -220,27 +208,6 @@ impl Entries {
     pub(crate) fn waiting_since(&self, since: Duration) -> Option<usize> {
         let (at, slot) = self.waiting.first()?;
         (*at <= since).then_some(*slot)
-    }
-
-    /// Appends to `out` what this node's users sent and was neither handed out nor taken in after `since`, oldest first,
-    /// and counts it as handed out now.
-    pub(crate) fn hand_out(
-        &mut self,
-        since: Duration,
-        now: Duration,
-        count_max: usize,
-        out: &mut Vec<PoolTransaction>,
-    ) {
-        let due = self.local.range(..=(since, usize::MAX)).take(count_max);
-        let due: Vec<(Duration, usize)> = due.copied().collect();
-        for (at, slot) in due {
-            self.local.remove(&(at, slot));
-            if let Some(Some(entry)) = self.slots.get_mut(slot) {
-                entry.forwarded_at = Some(now);
-                self.local.insert((now, slot));
-                out.push(entry.transaction.clone());
-            }
-        }
     }
 
     /// Moves the clock by which waiting is counted.

@@ -85,7 +85,7 @@ impl Node {
             state_root: self.state.root(),
             limits: self.limits,
         };
-        build(&self.pool, &self.state, &context)
+        build(&self.pool, &self.state, &context).unwrap().block().clone()
     }
 
     pub(crate) fn check(&self, block: &SealedBlock) -> Result<(), Invalid> {

@@ -16,8 +16,8 @@ use fusion_types::limits::{
     BLOCK_BYTES_MAX, BLOCK_OVERHEAD_BYTES, BLOCK_TRANSACTIONS_MAX, CLOCK_DRIFT_MAX_MS, TRANSACTION_OVERHEAD_BYTES,
 };
 use fusion_types::{
-    Block, Committee, Epoch, Header, Height, Lane, LaneBody, NetworkId, Ordering, RollupConfig, RollupId, SealedBlock,
-    State, TxHash, ValidatorId, merkle_root,
+    Block, Committee, Epoch, Header, Height, Lane, LaneBody, NetworkId, Ordering, RollupConfig, RollupId, SealError,
+    SealedBlock, State, TxHash, ValidatorId, merkle_root,
 };
 
 use crate::cursor::Cursor;
@@ -97,27 +97,31 @@ impl std::fmt::Debug for CheckContext<'_> {
     }
 }
 
-/// The block that this node proposes on `state`. The pool is unchanged until the block is decided. Cost
-/// O(rollups + taken · log taken), whatever else waits.
-pub fn build(pool: &Pool, state: &State, context: &BuildContext) -> Block {
+/// The block that this node proposes on `state`, sealed with the hashes that the pool knows. The pool is unchanged until
+/// the block is decided. Cost O(rollups + taken · log taken), whatever else waits.
+///
+/// # Errors
+/// [`SealError`] when the block breaks a limit: a defect of this file.
+pub fn build(pool: &Pool, state: &State, context: &BuildContext) -> Result<SealedBlock, SealError> {
     let height = state.height.next();
     let cursors = pool
         .cursors()
         .filter(|cursor| state.streams.contains_key(&cursor.rollup()));
     let lanes = share(cursors.collect(), height, context.limits).into_iter();
-    let lanes: Vec<LaneBody> = lanes
+    let (lanes, hashes): (Vec<LaneBody>, Vec<Vec<TxHash>>) = lanes
         .map(|(rollup, taken)| {
             let stream = state.streams[&rollup];
             let hashes: Vec<TxHash> = taken.iter().map(|transaction| transaction.hash).collect();
-            LaneBody {
+            let body = LaneBody {
                 lane: Lane::new(rollup, height, stream.next_sequence, stream.head, &hashes),
                 transactions: taken
                     .into_iter()
                     .map(|transaction| transaction.payload.clone())
                     .collect(),
-            }
+            };
+            (body, hashes)
         })
-        .collect();
+        .unzip();
     let leaves: Vec<B256> = lanes.iter().map(|lane| lane.lane.leaf()).collect();
     let header = Header {
         network: context.network,
@@ -131,7 +135,7 @@ pub fn build(pool: &Pool, state: &State, context: &BuildContext) -> Block {
         lanes_root: merkle_root(&leaves),
         state_root: context.state_root,
     };
-    Block { header, lanes }
+    SealedBlock::with_hashes(&Block { header, lanes }, hashes)
 }
 
 /// Whether `block` may be decided on `state`. That its body belongs to its header and keeps the size limits is what

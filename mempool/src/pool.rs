@@ -166,7 +166,8 @@ impl Pool {
         self.proposals.push_back(transactions);
     }
 
-    fn is_in_flight(&self, rollup: RollupId, hash: &TxHash) -> bool {
+    /// Whether a proposal of the height that is being decided carries the transaction.
+    pub fn is_in_flight(&self, rollup: RollupId, hash: &TxHash) -> bool {
         let key = (rollup, *hash);
         self.proposals
             .iter()
@@ -238,18 +239,6 @@ impl Pool {
             self.with_lane(rollup, |lane| lane.expire(since, now, &mut expired));
         }
         expired
-    }
-
-    /// What this node's users sent at least `age` ago and is not decided: to be forwarded again, to more nodes. At most
-    /// `count_max`, each at most once in `age`, oldest first within each rollup.
-    pub fn overdue(&mut self, now: Duration, age: Duration, count_max: usize) -> Vec<PoolTransaction> {
-        let mut due = Vec::new();
-        let Some(since) = now.checked_sub(age) else { return due };
-        for lane in self.lanes.values_mut() {
-            let left = count_max - due.len();
-            lane.entries.hand_out(since, now, left, &mut due);
-        }
-        due
     }
 
     /// The transaction with this hash, if it waits here.

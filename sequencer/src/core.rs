@@ -21,7 +21,7 @@ use fusion_types::{
     TxHash, ValidatorId,
 };
 
-use crate::relay::Relay;
+use crate::relay::{Key, Relay};
 use crate::store::Record;
 
 /// The time of a turn: a monotonic clock for timers, the wall clock for block times.
@@ -350,15 +350,15 @@ impl Core {
             self.consensus(now, Input::WorkWaiting, actions);
         }
         self.check_postponed(now, actions);
-        self.try_propose(now, actions);
+        // Before a proposal of our own, so that what it takes is sent to nobody.
         if self.relay.has_fresh() {
-            let dispatch = self.relay.dispatch(now.monotonic, self.outlook());
-            self.relay_out(&dispatch, actions);
+            let fresh = self.relay.dispatch(self.outlook(now));
+            self.relay_out(&fresh, actions);
         }
-        let dispatch = self
-            .relay
-            .stalled(now.monotonic, |(rollup, hash)| self.pool.get(*rollup, hash).is_some());
-        self.relay_out(&dispatch, actions);
+        self.try_propose(now, actions);
+        let pooled = |(rollup, hash): &Key| self.pool.get(*rollup, hash).is_some();
+        let stalled = self.relay.stalled(now.monotonic, pooled);
+        self.relay_out(&stalled, actions);
         if self.expire_at <= now.monotonic {
             self.expire_at = now.monotonic + EXPIRE_INTERVAL;
             self.pool.expire(now.monotonic);

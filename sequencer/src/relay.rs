@@ -1,13 +1,16 @@
 //! Which node a transaction travels to: the proposers who can take it next, then everybody.
 //!
-//! A transaction that this node took in goes to the proposer of the next height; if that height's block may still be
-//! open, to its proposer too. Each decided block without it sends it on to the next proposer; after
-//! `HEIGHTS_BEFORE_BROADCAST` of them, or when nothing is decided for [`BROADCAST_AFTER`], it goes to all validators, once. So under load a
-//! transaction crosses the network about once before it stands in a proposal.
+//! A transaction that this node took in goes to the proposer whose block is open as far as this node knows: of this height
+//! until its proposal is known, of the next one then. A proposal without it sends it on to the proposer after; after [`HEIGHTS_BEFORE_BROADCAST`] of them, or when nothing is decided for [`BROADCAST_AFTER`], it goes to all validators. So under
+//! load a transaction crosses the network about once before it stands in a proposal.
+//!
+//! Under more load than the chain carries, transactions miss blocks because others are before them, and sending them again
+//! would leave less room for the rest. So what a node sends again for one height is at most its share of
+//! what the block carries; beyond it transactions wait where they are for their proposer's next turn.
 //!
 //! Pure bookkeeping of keys. The pool keeps the payloads; `core` sends.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fusion_types::{Height, RollupId, TxHash, ValidatorId};
@@ -15,16 +18,33 @@ use fusion_types::{Height, RollupId, TxHash, ValidatorId};
 /// A transaction, by rollup and hash.
 pub type Key = (RollupId, TxHash);
 
-/// After this many decided blocks without it, a transaction goes to everybody.
+/// After this many blocks without it, a transaction goes to everybody.
 const HEIGHTS_BEFORE_BROADCAST: u8 = 3;
 
 /// When nothing was decided for this long, waiting transactions go to everybody: the proposers asked may be gone.
 pub const BROADCAST_AFTER: Duration = Duration::from_millis(250);
 
+/// While a block is closed, frames of new transactions leave at least this far apart: a frame costs every node more than
+/// the transactions in it.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// The same once this node has precommitted: the next proposer may be about to close its block.
+const GATHER_CLOSING: Duration = Duration::from_millis(1);
+
+/// Copies that a node may send again for each height, however little its block carries.
+const COPIES_AGAIN_MIN: usize = 256;
+
+/// Transactions that go to everybody at a time when nothing is decided, oldest first: about a megabyte of usual ones.
+const STALLED_MAX: usize = 2048;
+
 /// Transactions sent on, and what became of them. Bounded by the pool: it holds keys of pooled transactions only.
 #[derive(Debug, Default)]
 pub struct Relay {
     fresh: Vec<Key>,
+    /// When new transactions were sent last, and until when more are gathered.
+    sent_at: Option<Duration>,
+    gather_until: Option<Duration>,
+    /// By the height whose proposer can take them; with the blocks that they missed.
     waiting: BTreeMap<Height, Vec<(Key, u8)>>,
     last_progress: Duration,
 }
@@ -41,14 +61,22 @@ pub struct Dispatch {
 /// Where the chain stands, as far as relaying cares.
 #[derive(Debug, Clone, Copy)]
 pub struct Outlook {
+    /// The time.
+    pub now: Duration,
     /// The height being decided.
     pub height: Height,
     /// Whether its proposal is already known, so that its block is closed.
     pub proposed: bool,
+    /// Whether this node has precommitted in it.
+    pub closing: bool,
     /// Proposer of `height`.
     pub current: ValidatorId,
     /// Proposer of the height above it.
     pub next: ValidatorId,
+    /// This node, if it is a validator.
+    pub own: Option<ValidatorId>,
+    /// Number of validators.
+    pub members: usize,
 }
 
 impl Relay {
@@ -62,74 +90,134 @@ impl Relay {
         !self.fresh.is_empty()
     }
 
-    /// Sends fresh transactions on their way.
-    pub fn dispatch(&mut self, now: Duration, outlook: Outlook) -> Dispatch {
+    /// Sends fresh transactions on their way, or gathers more of them while nobody could take them yet.
+    pub fn dispatch(&mut self, outlook: Outlook) -> Dispatch {
         let mut dispatch = Dispatch::default();
         if self.fresh.is_empty() {
             return dispatch;
         }
+        let distance = if outlook.closing { GATHER_CLOSING } else { GATHER };
+        let until = self.sent_at.map(|at| at + distance);
+        self.gather_until = until.filter(|until| outlook.proposed && outlook.now < *until);
+        if self.gather_until.is_some() {
+            return dispatch;
+        }
+        self.sent_at = Some(outlook.now);
         if self.waiting.is_empty() {
-            self.last_progress = now;
+            self.last_progress = outlook.now;
         }
         let keys = std::mem::take(&mut self.fresh);
-        let misses = keys.into_iter().map(|key| (key, 0)).collect();
-        self.send(misses, outlook, &mut dispatch);
+        let keys = keys.into_iter().map(|key| (key, 0)).collect();
+        self.send(keys, outlook, &mut dispatch);
         dispatch
     }
 
-    /// The block of `height` is decided: what was meant for it and is still pooled goes on.
+    /// A proposal of the height in progress is known, with `count` transactions: what was meant for it and is not in it
+    /// goes on, while the next proposer can still take it.
+    pub fn proposed(
+        &mut self,
+        outlook: Outlook,
+        count: usize,
+        contains: impl Fn(&Key) -> bool,
+        pooled: impl Fn(&Key) -> bool,
+    ) -> Dispatch {
+        let due = self.waiting.remove(&outlook.height).unwrap_or_default();
+        let (inside, missed): (Vec<_>, Vec<_>) = due.into_iter().partition(|(key, _)| contains(key));
+        if !inside.is_empty() {
+            self.waiting.insert(outlook.height, inside);
+        }
+        self.missed((outlook.height, missed), outlook, count, &pooled)
+    }
+
+    /// The block of `height` is decided, with `count` transactions: what was meant for it and is still pooled goes on.
     pub fn decided(
         &mut self,
-        now: Duration,
         height: Height,
+        count: usize,
         outlook: Outlook,
         pooled: impl Fn(&Key) -> bool,
     ) -> Dispatch {
-        self.last_progress = now;
-        let mut dispatch = Dispatch::default();
+        self.last_progress = outlook.now;
         let later = self.waiting.split_off(&height.next());
         let due = std::mem::replace(&mut self.waiting, later);
-        let mut on = Vec::new();
-        for (key, misses) in due.into_values().flatten().filter(|(key, _)| pooled(key)) {
-            if misses + 1 < HEIGHTS_BEFORE_BROADCAST {
-                on.push((key, misses + 1));
-            } else {
-                dispatch.to_all.push(key);
-            }
-        }
-        self.send(on, outlook, &mut dispatch);
-        dispatch
+        let missed = due.into_values().flatten().filter(|(key, _)| pooled(key)).collect();
+        self.missed((height, missed), outlook, count, &pooled)
     }
 
-    /// When the waiting transactions go to everybody unless something is decided before.
+    /// When gathered transactions are due, or waiting ones go to everybody unless something is decided before.
     pub fn deadline(&self) -> Option<Duration> {
+        let stalled = self.stalled_at();
+        self.gather_until.into_iter().chain(stalled).min()
+    }
+
+    fn stalled_at(&self) -> Option<Duration> {
         (!self.waiting.is_empty()).then(|| self.last_progress + BROADCAST_AFTER)
     }
 
-    /// Nothing was decided for long: everything that waits and is still pooled goes to everybody.
+    /// Nothing was decided for long: what waits longest and is still pooled goes to everybody.
     pub fn stalled(&mut self, now: Duration, pooled: impl Fn(&Key) -> bool) -> Dispatch {
-        if self.deadline().is_none_or(|deadline| now < deadline) {
-            return Dispatch::default();
+        let mut dispatch = Dispatch::default();
+        if self.stalled_at().is_none_or(|at| now < at) {
+            return dispatch;
         }
         self.last_progress = now;
-        let waiting = std::mem::take(&mut self.waiting);
-        let keys: BTreeSet<Key> = waiting.into_values().flatten().map(|(key, _)| key).collect();
-        Dispatch {
-            to: BTreeMap::new(),
-            to_all: keys.into_iter().filter(pooled).collect(),
+        while let Some((height, keys)) = self.waiting.pop_first() {
+            let mut keys = keys.into_iter().map(|(key, _)| key).filter(&pooled);
+            let room = STALLED_MAX - dispatch.to_all.len();
+            dispatch.to_all.extend(keys.by_ref().take(room));
+            let rest: Vec<(Key, u8)> = keys.map(|key| (key, 0)).collect();
+            if !rest.is_empty() {
+                self.waiting.insert(height, rest);
+                break;
+            }
         }
+        dispatch
+    }
+
+    /// Sends on what missed the block of `height` with `count` transactions, as far as this node's share of copies allows.
+    fn missed(
+        &mut self,
+        (height, missed): (Height, Vec<(Key, u8)>),
+        outlook: Outlook,
+        count: usize,
+        pooled: &dyn Fn(&Key) -> bool,
+    ) -> Dispatch {
+        let mut dispatch = Dispatch::default();
+        let mut copies = COPIES_AGAIN_MIN.max(count / outlook.members.max(1));
+        let (mut on, mut missed) = (Vec::new(), missed.into_iter());
+        while copies > 0 {
+            let Some((key, misses)) = missed.next() else { break };
+            if !pooled(&key) {
+                continue;
+            }
+            if misses + 1 < HEIGHTS_BEFORE_BROADCAST {
+                on.push((key, misses + 1));
+                copies -= 1;
+            } else {
+                dispatch.to_all.push(key);
+                copies = copies.saturating_sub(outlook.members - 1);
+            }
+        }
+        let next_turn = Height(height.0.saturating_add(outlook.members as u64));
+        if missed.len() > 0 {
+            self.waiting.entry(next_turn).or_default().extend(missed);
+        }
+        self.send(on, outlook, &mut dispatch);
+        dispatch
     }
 
     fn send(&mut self, keys: Vec<(Key, u8)>, outlook: Outlook, dispatch: &mut Dispatch) {
         if keys.is_empty() {
             return;
         }
-        let plain = || keys.iter().map(|(key, _)| *key);
-        dispatch.to.entry(outlook.next).or_default().extend(plain());
-        if !outlook.proposed && outlook.current != outlook.next {
-            dispatch.to.entry(outlook.current).or_default().extend(plain());
-        }
-        self.waiting.entry(outlook.height.next()).or_default().extend(keys);
+        let (target, height) = if outlook.proposed {
+            (outlook.next, outlook.height.next())
+        } else {
+            (outlook.current, outlook.height)
+        };
+        let plain = keys.iter().map(|(key, _)| *key);
+        dispatch.to.entry(target).or_default().extend(plain);
+        self.waiting.entry(height).or_default().extend(keys);
     }
 }
 
@@ -147,81 +235,137 @@ mod tests {
         ValidatorId(B256::repeat_byte(n))
     }
 
+    /// Four validators take turns; this node is one of them, or follows.
     fn outlook(height: u64, proposed: bool) -> Outlook {
         let seat = |height: u64| validator(u8::try_from(height % 4).unwrap());
         Outlook {
+            now: Duration::ZERO,
             height: Height(height),
             proposed,
+            closing: proposed,
             current: seat(height),
             next: seat(height + 1),
+            own: None,
+            members: 4,
         }
+    }
+
+    /// Accepts a transaction and sends it as soon as it may be sent.
+    fn send(relay: &mut Relay, keys: &[Key], outlook: Outlook) -> Dispatch {
+        relay.accepted(keys.iter().copied());
+        let held = relay.dispatch(outlook);
+        match relay.gather_until {
+            Some(now) => relay.dispatch(Outlook { now, ..outlook }),
+            None => held,
+        }
+    }
+
+    fn to(validator: ValidatorId, keys: &[Key]) -> BTreeMap<ValidatorId, Vec<Key>> {
+        BTreeMap::from([(validator, keys.to_vec())])
     }
 
     #[test]
     fn a_closed_block_leaves_only_the_next_proposer() {
         let mut relay = Relay::default();
-        relay.accepted([key(1)]);
-        let dispatch = relay.dispatch(Duration::ZERO, outlook(5, true));
-        assert_eq!(dispatch.to, BTreeMap::from([(validator(2), vec![key(1)])]));
-        assert!(
-            relay.dispatch(Duration::ZERO, outlook(5, true)).to.is_empty(),
-            "sent once"
-        );
+        let dispatch = send(&mut relay, &[key(1)], outlook(5, true));
+        assert_eq!(dispatch.to, to(validator(2), &[key(1)]));
+        let again = relay.dispatch(outlook(5, true));
+        assert!(again.to.is_empty(), "sent once");
     }
 
     #[test]
-    fn an_open_block_is_tried_too() {
+    fn an_open_block_is_tried_first() {
         let mut relay = Relay::default();
-        relay.accepted([key(1)]);
-        let dispatch = relay.dispatch(Duration::ZERO, outlook(5, false));
-        assert_eq!(
-            dispatch.to.keys().copied().collect::<Vec<_>>(),
-            [validator(1), validator(2)]
-        );
+        let dispatch = send(&mut relay, &[key(1)], outlook(5, false));
+        assert_eq!(dispatch.to, to(validator(1), &[key(1)]));
+        let missed = relay.proposed(outlook(5, true), 9, |_| false, |_| true);
+        assert_eq!(missed.to, to(validator(2), &[key(1)]), "it came too late");
     }
 
     #[test]
-    fn a_transaction_that_misses_three_blocks_goes_to_everybody_once() {
+    fn while_the_block_is_closed_transactions_are_gathered() {
         let mut relay = Relay::default();
-        relay.accepted([key(1), key(2)]);
-        relay.dispatch(Duration::ZERO, outlook(5, true));
-        let pooled = |k: &Key| *k == key(1);
-        assert!(
-            relay
-                .decided(Duration::ZERO, Height(5), outlook(6, false), pooled)
-                .to
-                .is_empty(),
-            "its height is 6"
-        );
+        let at = |ms, closing| Outlook {
+            now: Duration::from_millis(ms),
+            closing,
+            ..outlook(5, true)
+        };
+        relay.accepted([key(1)]);
         assert_eq!(
-            relay.decided(Duration::ZERO, Height(6), outlook(7, true), pooled).to[&validator(0)],
-            [key(1)]
+            relay.dispatch(at(100, false)).to,
+            to(validator(2), &[key(1)]),
+            "at once"
         );
-        relay.decided(Duration::ZERO, Height(7), outlook(8, true), pooled);
+        relay.accepted([key(2)]);
+        assert_eq!(relay.dispatch(at(100, false)), Dispatch::default());
+        assert_eq!(relay.deadline(), Some(Duration::from_millis(102)));
+        relay.accepted([key(3)]);
+        assert_eq!(relay.dispatch(at(101, false)), Dispatch::default());
+        let closing = relay.dispatch(at(101, true));
         assert_eq!(
-            relay.decided(Duration::ZERO, Height(8), outlook(9, true), pooled).to[&validator(2)],
-            [key(1)]
+            closing.to,
+            to(validator(2), &[key(2), key(3)]),
+            "the next block is near"
         );
-        relay.decided(Duration::ZERO, Height(9), outlook(10, true), pooled);
+        assert_eq!(relay.deadline(), Some(Duration::from_millis(100) + BROADCAST_AFTER));
+    }
+
+    #[test]
+    fn a_proposal_without_it_sends_a_transaction_on_and_the_third_to_everybody_once() {
+        let mut relay = Relay::default();
+        send(&mut relay, &[key(1), key(2)], outlook(5, true));
+        let inside = |k: &Key| *k == key(2);
+        let early = relay.proposed(outlook(5, true), 9, inside, |_| true);
+        assert_eq!(early, Dispatch::default(), "its height is 6");
+        for (height, target) in [(6, 3), (7, 0)] {
+            let missed = relay.proposed(outlook(height, true), 9, inside, |_| true);
+            assert_eq!(missed.to, to(validator(target), &[key(1)]));
+        }
+        assert_eq!(relay.proposed(outlook(8, true), 9, inside, |_| true).to_all, [key(1)]);
+        let gone = relay.decided(Height(8), 9, outlook(9, false), |_| false);
+        assert_eq!((gone, relay.deadline()), (Dispatch::default(), None));
+    }
+
+    #[test]
+    fn a_transaction_of_a_proposal_that_was_not_decided_goes_on() {
+        let mut relay = Relay::default();
+        send(&mut relay, &[key(1)], outlook(5, true));
         assert_eq!(
-            relay
-                .decided(Duration::ZERO, Height(10), outlook(11, true), pooled)
-                .to_all,
-            [key(1)]
+            relay.proposed(outlook(6, true), 1, |_| true, |_| true),
+            Dispatch::default()
         );
-        assert_eq!(relay.deadline(), None);
+        let missed = relay.decided(Height(6), 0, outlook(7, true), |_| true);
+        assert_eq!(missed.to, to(validator(0), &[key(1)]));
+    }
+
+    #[test]
+    fn what_is_sent_again_for_a_height_is_a_share_of_its_block() {
+        let many: Vec<Key> = (0..1000_u32)
+            .map(|n| (RollupId(901), B256::left_padding_from(&n.to_be_bytes())))
+            .collect();
+        let sent = |count| {
+            let mut relay = Relay::default();
+            send(&mut relay, &many, outlook(5, true));
+            let missed = relay.proposed(outlook(6, true), count, |_| false, |_| true);
+            let first = missed.to[&validator(3)].len();
+            let second = relay.proposed(outlook(10, true), count, |_| false, |_| true);
+            (first, second.to[&validator(3)].len())
+        };
+        assert_eq!(
+            sent(1200),
+            (300, 300),
+            "a quarter now, the next at its proposer's next turn"
+        );
+        assert_eq!(sent(0), (256, 256));
     }
 
     #[test]
     fn a_stalled_chain_sends_everything_to_everybody() {
         let mut relay = Relay::default();
-        relay.accepted([key(1)]);
-        relay.dispatch(Duration::from_secs(1), outlook(5, true));
-        assert!(relay.stalled(Duration::from_secs(1), |_| true).to_all.is_empty());
-        assert_eq!(relay.stalled(Duration::from_secs(2), |_| true).to_all, [key(1)]);
-        assert!(
-            relay.stalled(Duration::from_secs(9), |_| true).to_all.is_empty(),
-            "once"
-        );
+        send(&mut relay, &[key(1)], outlook(5, true));
+        assert!(relay.stalled(Duration::from_millis(249), |_| true).to_all.is_empty());
+        assert_eq!(relay.stalled(Duration::from_secs(1), |_| true).to_all, [key(1)]);
+        let again = relay.stalled(Duration::from_secs(9), |_| true);
+        assert!(again.to_all.is_empty(), "once");
     }
 }

@@ -3,7 +3,7 @@
 //! Sealing is the one place where a body is hashed. Everything downstream (check, log, receipts, streams)
 //! takes a [`SealedBlock`] and neither repeats nor forgets that work. The payloads are slices of the block's one encoding.
 
-use alloy_primitives::{B256, Bytes};
+use alloy_primitives::Bytes;
 
 use crate::block::{Block, BlockId, Header, Height, Lane, LaneBody, slice_block};
 use crate::certificate::Certificate;
@@ -73,16 +73,30 @@ impl SealedBlock {
         Self::decode(encode(block).into())
     }
 
+    /// Seals a block built here from transactions whose hashes are known, lane by lane: everything is checked but these.
+    ///
+    /// # Errors
+    /// [`SealError`] names the first thing that does not fit.
+    pub fn with_hashes(block: &Block, hashes: Vec<Vec<TxHash>>) -> Result<Self, SealError> {
+        Self::seal(encode(block).into(), |_| hashes)
+    }
+
     /// Seals a block from its canonical encoding; the payloads share the memory of `encoded`.
     ///
     /// # Errors
     /// [`SealError`] names the first thing that does not fit.
     pub fn decode(encoded: Bytes) -> Result<Self, SealError> {
+        Self::seal(encoded, |block| block.lanes.iter().map(LaneBody::hashes).collect())
+    }
+
+    fn seal(encoded: Bytes, hashes: impl FnOnce(&Block) -> Vec<Vec<TxHash>>) -> Result<Self, SealError> {
         if encoded.len() > BLOCK_BYTES_MAX {
             return Err(SealError::Bytes(encoded.len()));
         }
         let block = slice_block(&encoded).map_err(DecodeError::from)?;
-        let hashes = verify_body(&block)?;
+        verify_sizes(&block)?;
+        let hashes = hashes(&block);
+        verify_roots(&block, &hashes)?;
         Ok(Self {
             id: block.id(),
             block,
@@ -153,43 +167,43 @@ impl From<&SealedBlock> for LaneHashes {
     }
 }
 
-/// Hashes the body and compares it with lanes and header.
-fn verify_body(block: &Block) -> Result<Vec<Vec<TxHash>>, SealError> {
+/// Whether the body keeps the limits, and its lanes their order.
+fn verify_sizes(block: &Block) -> Result<(), SealError> {
     if block.transaction_count() > BLOCK_TRANSACTIONS_MAX {
         return Err(SealError::Transactions(block.transaction_count()));
     }
     let mut last: Option<RollupId> = None;
-    let mut hashes = Vec::with_capacity(block.lanes.len());
     for body in &block.lanes {
-        let lane = &body.lane;
-        if last.is_some_and(|last| lane.rollup <= last) {
-            return Err(SealError::Order(lane.rollup));
+        let rollup = body.lane.rollup;
+        if last.is_some_and(|last| rollup <= last) {
+            return Err(SealError::Order(rollup));
         }
-        last = Some(lane.rollup);
+        last = Some(rollup);
         if body.transactions.is_empty() {
-            return Err(SealError::Empty(lane.rollup));
+            return Err(SealError::Empty(rollup));
         }
-        let wrong = body
-            .transactions
-            .iter()
-            .find(|payload| payload.is_empty() || payload.len() > TRANSACTION_BYTES_MAX);
-        if let Some(payload) = wrong {
-            return Err(SealError::Payload {
-                rollup: lane.rollup,
-                bytes: payload.len(),
-            });
+        let mut sizes = body.transactions.iter().map(|payload| payload.len());
+        if let Some(bytes) = sizes.find(|bytes| *bytes == 0 || *bytes > TRANSACTION_BYTES_MAX) {
+            return Err(SealError::Payload { rollup, bytes });
         }
-        let lane_hashes = body.hashes();
-        let height = block.header.height;
-        let computed = Lane::new(lane.rollup, height, lane.first_sequence, lane.parent_head, &lane_hashes);
-        if computed != *lane || lane.next_sequence().is_none() {
+    }
+    Ok(())
+}
+
+/// Whether lanes and header follow from the hashes of the transactions.
+fn verify_roots(block: &Block, hashes: &[Vec<TxHash>]) -> Result<(), SealError> {
+    let height = block.header.height;
+    for (at, body) in block.lanes.iter().enumerate() {
+        let lane = &body.lane;
+        let hashes = hashes.get(at).map_or(&[][..], Vec::as_slice);
+        let fits = hashes.len() == body.transactions.len()
+            && Lane::new(lane.rollup, height, lane.first_sequence, lane.parent_head, hashes) == *lane;
+        if !fits || lane.next_sequence().is_none() {
             return Err(SealError::Lane(lane.rollup));
         }
-        hashes.push(lane_hashes);
     }
-    let leaves: Vec<B256> = block.lane_leaves();
-    if merkle_root(&leaves) != block.header.lanes_root {
+    if hashes.len() != block.lanes.len() || merkle_root(&block.lane_leaves()) != block.header.lanes_root {
         return Err(SealError::LanesRoot);
     }
-    Ok(hashes)
+    Ok(())
 }

@@ -382,27 +382,6 @@ fn a_transaction_of_a_failed_proposal_is_dropped_and_refused_for_64_heights() {
 }
 
 #[test]
-fn a_users_transaction_is_handed_out_for_forwarding_once_in_a_while() {
-    let mut node = Node::with_default_limits();
-    let (ours, age) = (numbered(OPAQUE, 1, 50), Duration::from_millis(500));
-    node.insert(ours.clone()).unwrap();
-    node.pool
-        .insert(numbered(OPAQUE, 2, 50), Origin::Peer, node.now)
-        .unwrap();
-    assert!(
-        node.pool
-            .overdue(node.now + Duration::from_millis(499), age, 10)
-            .is_empty()
-    );
-    assert_eq!(node.pool.overdue(node.now + age, age, 10), std::slice::from_ref(&ours));
-    assert!(node.pool.overdue(node.now + age, age, 10).is_empty());
-    assert_eq!(node.pool.overdue(node.now + 2 * age, age, 10), [ours]);
-    assert!(node.pool.overdue(node.now + 3 * age, age, 0).is_empty());
-    node.decide();
-    assert!(node.pool.overdue(node.now + 4 * age, age, 10).is_empty());
-}
-
-#[test]
 fn a_payload_does_not_keep_alive_the_message_it_came_in() {
     let mut node = Node::with_default_limits();
     let message = Bytes::from(vec![9; 4096]);

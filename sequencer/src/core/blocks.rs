@@ -22,12 +22,17 @@ impl Core {
     pub(super) fn propose_at(&self) -> Duration {
         let later_round = self.need.is_some_and(|need| need.round > Round(0));
         let at = if later_round || !self.pool.is_empty() {
-            self.last_proposal
-                .map_or(Duration::ZERO, |at| at + self.config.block_interval_min)
+            self.paced_until()
         } else {
             self.height_started + self.config.block_interval_idle
         };
         at.max(self.clock_allows_at)
+    }
+
+    /// No block is proposed before: the least interval after the last proposal.
+    fn paced_until(&self) -> Duration {
+        let last = self.last_proposal;
+        last.map_or(Duration::ZERO, |at| at + self.config.block_interval_min)
     }
 
     /// Proposes if consensus waits for a block and the time has come.
@@ -43,7 +48,7 @@ impl Core {
         // Without a block that passes, the round goes to the next proposer.
         let Some(block) = self.build_block(now) else { return };
         self.log_body(&block, actions);
-        self.proposed(now, &block);
+        self.proposed(now, &block, actions);
         self.consensus(
             now,
             Input::Propose {
@@ -73,7 +78,7 @@ impl Core {
                 },
             };
             let pool = if attempt < BUILD_ATTEMPTS { &self.pool } else { &empty };
-            let sealed = match SealedBlock::new(&build(pool, &self.state, &context)) {
+            let sealed = match build(pool, &self.state, &context) {
                 Ok(sealed) => sealed,
                 Err(error) => {
                     tracing::error!(%error, "own proposal does not seal");
@@ -106,7 +111,7 @@ impl Core {
     pub(super) fn check_block(&mut self, now: Now, asked: Asked, actions: &mut Vec<Action>) -> Option<Input> {
         let Asked { height, round, block } = &asked;
         let outcome = self.check(now, block);
-        self.proposed(now, block);
+        self.proposed(now, block, actions);
         if let Err(Invalid::TimeAhead { given, .. }) = outcome {
             let ahead_ms = given.saturating_sub(now.unix_ms.saturating_add(CLOCK_DRIFT_MAX_MS));
             let at = now.monotonic + Duration::from_millis(ahead_ms.clamp(1, CLOCK_WAIT_MAX_MS));
@@ -168,12 +173,21 @@ impl Core {
         }
     }
 
-    fn proposed(&mut self, now: Now, block: &SealedBlock) {
+    fn proposed(&mut self, now: Now, block: &SealedBlock, actions: &mut Vec<Action>) {
         self.pool.proposed(block);
-        if !self.proposal_known {
-            self.proposal_known = true;
-            self.last_proposal = Some(now.monotonic);
+        if self.proposal_known {
+            return;
         }
+        self.proposal_known = true;
+        self.last_proposal = Some(now.monotonic);
+        let (outlook, pool) = (self.outlook(now), &self.pool);
+        let dispatch = self.relay.proposed(
+            outlook,
+            block.block().transaction_count(),
+            |(rollup, hash)| pool.is_in_flight(*rollup, hash),
+            |(rollup, hash)| pool.get(*rollup, hash).is_some(),
+        );
+        self.relay_out(&dispatch, actions);
     }
 
     /// A block is decided: it becomes durable, the state moves on, and the next height starts.
@@ -211,11 +225,10 @@ impl Core {
         self.height_started = now.monotonic;
         self.proposal_known = false;
         self.work_told = false;
-        let outlook = self.outlook();
+        let outlook = self.outlook(now);
         let pooled = |(rollup, hash): &Key| self.pool.get(*rollup, hash).is_some();
-        let dispatch = self
-            .relay
-            .decided(now.monotonic, block.header().height, outlook, pooled);
+        let (height, count) = (block.header().height, block.block().transaction_count());
+        let dispatch = self.relay.decided(height, count, outlook, pooled);
         self.relay_out(&dispatch, actions);
         let tip = Tip {
             height: block.header().height,
@@ -270,17 +283,21 @@ impl Core {
     }
 
     /// Where the chain stands, for relaying.
-    pub(super) fn outlook(&self) -> Outlook {
+    pub(super) fn outlook(&self, now: Now) -> Outlook {
         let height = self.state.height.next();
         let seat = |height: Height| {
             let index = self.state.rotation.proposer(&self.committee, height, Round(0));
             self.committee.validators()[index].id
         };
         Outlook {
+            now: now.monotonic,
             height,
             proposed: self.proposal_known,
+            closing: self.engine.has_precommitted(),
             current: seat(height),
             next: seat(height.next()),
+            own: self.validator,
+            members: self.committee.validators().len(),
         }
     }
 
