@@ -251,7 +251,7 @@ impl Default for Consensus {
             rebroadcast_interval: Duration::from_millis(500),
             block_interval_min: Duration::from_millis(5),
             block_interval_idle: Duration::from_secs(1),
-            block_bytes_target: MIB,
+            block_bytes_target: 2 * MIB,
         }
     }
 }

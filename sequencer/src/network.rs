@@ -163,7 +163,7 @@ pub enum NetworkEvent {
         /// Whether it is in the committee.
         validator: bool,
     },
-    /// The connection is gone. Comes after everything received over it in `ordering`; frames in `bulk` may still wait there.
+    /// The connection is gone. Comes after everything received over it in `ordering`; frames in the others may still wait there.
     Disconnected {
         /// Who.
         peer: PeerId,
@@ -186,8 +186,10 @@ pub enum NetworkEvent {
 /// Where events go. Bounded: while one is full, the streams that lead into it are not read.
 #[derive(Debug, Clone)]
 pub struct Inbox {
-    /// `Connected`, `Disconnected`, votes and bodies. 4,096 is a good capacity.
+    /// `Connected`, `Disconnected` and votes. 4,096 is a good capacity.
     pub ordering: mpsc::Sender<NetworkEvent>,
+    /// Bodies. 16 is a good capacity.
+    pub bodies: mpsc::Sender<NetworkEvent>,
     /// Transactions and sync. 1,024 is a good capacity.
     pub bulk: mpsc::Sender<NetworkEvent>,
 }

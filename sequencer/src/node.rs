@@ -95,7 +95,12 @@ impl Node {
             tokio::select! {
                 biased;
                 _ = stop.changed() => return Ok(()),
-                Some(inbound) = inboxes.votes.recv() => self.receive(inbound, &mut events, &mut credits),
+                Some(event) = inboxes.ordering.recv() => {
+                    if let Some(inbound) = inboxes.decode(event) {
+                        self.receive(inbound, &mut events, &mut credits);
+                    }
+                }
+                Some(inbound) = inboxes.bodies.recv() => self.receive(inbound, &mut events, &mut credits),
                 Some(submission) = end.submissions.recv() => self.submitted(submission, &mut events),
                 Some(question) = end.questions.recv() => {
                     // The asker may have gone; nobody else wants the answer.
@@ -122,7 +127,13 @@ impl Node {
         credits: &mut Vec<intake::Credit>,
     ) {
         for _ in 0..EVENTS_PER_TURN {
-            let Ok(inbound) = inboxes.votes.try_recv() else { break };
+            let Ok(event) = inboxes.ordering.try_recv() else { break };
+            if let Some(inbound) = inboxes.decode(event) {
+                self.receive(inbound, events, credits);
+            }
+        }
+        for _ in 0..EVENTS_PER_TURN {
+            let Ok(inbound) = inboxes.bodies.try_recv() else { break };
             self.receive(inbound, events, credits);
         }
         for _ in 0..EVENTS_PER_TURN {

@@ -168,7 +168,8 @@ impl Mesh {
     /// Where frames of `class` go: what a round waits for never stands behind bulk.
     pub(super) fn inbox(&self, class: Class) -> &mpsc::Sender<NetworkEvent> {
         match class {
-            Class::Votes | Class::Bodies => &self.inbox.ordering,
+            Class::Votes => &self.inbox.ordering,
+            Class::Bodies => &self.inbox.bodies,
             Class::Transactions | Class::Sync => &self.inbox.bulk,
         }
     }

@@ -31,6 +31,7 @@ impl Node {
         let (to_ordering, ordering) = mpsc::channel(events);
         let (to_bulk, bulk) = mpsc::channel(events);
         let inbox = Inbox {
+            bodies: to_ordering.clone(),
             ordering: to_ordering,
             bulk: to_bulk,
         };

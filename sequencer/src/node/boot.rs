@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::intake::Intake;
+use super::intake::Inboxes;
 use super::report::Reporter;
 use super::serve::Server;
 use super::{EVENTS_PER_TURN, Node};
@@ -27,8 +27,11 @@ use crate::network::{self, Inbox, Limits, Network, NetworkConfig, Timing, Valida
 use crate::rpc;
 use crate::store::{self, LogReader, Options, Recovered, Store, StoreError, WalStatus};
 
-/// Frames of votes and bodies that may wait to be decoded.
+/// Frames of votes that may wait for the node thread.
 const ORDERING_MAX: usize = 4096;
+
+/// Bodies that may wait to be decoded.
+const BODIES_MAX: usize = 16;
 
 /// Frames of transactions and sync that may wait to be decoded.
 const BULK_MAX: usize = 1024;
@@ -48,12 +51,13 @@ pub async fn run(config: Config, keys: Keys, genesis: Genesis, stop: watch::Rece
     tracing::info!(height = %core.state().height, ready_ms = opened.elapsed().as_millis(), "log opened");
 
     let (ordering, ordering_out) = mpsc::channel(ORDERING_MAX);
+    let (bodies, bodies_out) = mpsc::channel(BODIES_MAX);
     let (bulk, bulk_out) = mpsc::channel(BULK_MAX);
     let network_config = network_config(&config, &keys, &genesis);
-    let network = Network::start(network_config, Inbox { ordering, bulk })
-        .map_err(|error| ExitError::new(Exit::Unavailable, error))?;
+    let inbox = Inbox { ordering, bodies, bulk };
+    let network = Network::start(network_config, inbox).map_err(|error| ExitError::new(Exit::Unavailable, error))?;
     let network = Arc::new(network);
-    let inboxes = Intake::start(genesis.clone(), network.clone(), ordering_out, bulk_out);
+    let inboxes = Inboxes::start(genesis.clone(), network.clone(), ordering_out, bodies_out, bulk_out);
 
     let role = if keys.validator().is_some() {
         "validator"

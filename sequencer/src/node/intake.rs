@@ -1,7 +1,8 @@
-//! From frames to messages: decoding, sealing and ingress checks, off the node thread.
+//! From frames to messages: decoding, sealing and ingress checks.
 //!
-//! Promises: the node thread receives only what decodes; a peer that sends anything else is disconnected and named; bodies
-//! are decoded on a task of their own, so that hashing a large one never delays a vote. All queues are bounded: while one is full,
+//! Promises: the node thread works on nothing that does not decode; a peer that sends such a thing is disconnected and named.
+//! A vote is decoded by the node thread itself, for a task between would cost more than its 150 bytes; everything larger
+//! elsewhere, bodies by a task of their own, so that hashing never delays a vote. All queues are bounded: while one is full,
 //! the peers' streams that lead into it are not read.
 
 use std::collections::BTreeSet;
@@ -18,14 +19,11 @@ use crate::ingress;
 pub(super) use crate::network::Credit;
 use crate::network::{Class, Network, NetworkEvent};
 
-/// Decoded votes and bodies that may wait for the node thread.
-const VOTES_MAX: usize = 1024;
+/// Decoded bodies that may wait for the node thread.
+const BODIES_MAX: usize = 16;
 
 /// Decoded transactions and sync messages that may wait for the node thread.
 const BULK_MAX: usize = 256;
-
-/// Bodies that may wait to be decoded.
-const BODIES_MAX: usize = 16;
 
 /// A peer that sends what does not decode is not spoken to for this long.
 const GARBAGE_BAN: Duration = Duration::from_secs(60);
@@ -46,104 +44,94 @@ pub(super) enum Inbound {
 /// Where the node thread takes them from. Consensus first: a flood of transactions never delays a vote.
 #[derive(Debug)]
 pub(super) struct Inboxes {
-    /// Connections, votes and bodies.
-    pub(super) votes: mpsc::Receiver<Inbound>,
+    /// Connections and votes, as [`Inboxes::decode`] takes them.
+    pub(super) ordering: mpsc::Receiver<NetworkEvent>,
+    /// Bodies.
+    pub(super) bodies: mpsc::Receiver<Inbound>,
     /// Transactions and sync.
     pub(super) bulk: mpsc::Receiver<Inbound>,
+    decoder: Arc<Decoder>,
 }
 
-/// What decoding needs to know.
-#[derive(Debug)]
-pub(super) struct Intake {
-    genesis: Arc<Genesis>,
-    members: BTreeSet<PeerId>,
-    network: Arc<Network>,
-}
-
-impl Intake {
+impl Inboxes {
     /// Starts the decoding tasks between the network's inboxes and the node thread's.
     pub(super) fn start(
         genesis: Arc<Genesis>,
         network: Arc<Network>,
         ordering: mpsc::Receiver<NetworkEvent>,
+        bodies: mpsc::Receiver<NetworkEvent>,
         bulk: mpsc::Receiver<NetworkEvent>,
-    ) -> Inboxes {
+    ) -> Self {
         let members = genesis
             .committee()
             .validators()
             .iter()
             .map(|validator| PeerId(validator.peer))
             .collect();
-        let intake = Arc::new(Self {
+        let decoder = Arc::new(Decoder {
             genesis,
             members,
             network,
         });
-        let (votes_in, votes) = mpsc::channel(VOTES_MAX);
+        let (bodies_in, bodies_out) = mpsc::channel(BODIES_MAX);
         let (bulk_in, bulk_out) = mpsc::channel(BULK_MAX);
-        let (bodies_in, bodies) = mpsc::channel(BODIES_MAX);
-        tokio::spawn(intake.clone().decode_ordering(ordering, votes_in.clone(), bodies_in));
-        tokio::spawn(intake.clone().decode_all(bodies, votes_in));
-        tokio::spawn(intake.decode_all(bulk, bulk_in));
-        Inboxes { votes, bulk: bulk_out }
-    }
-
-    /// Votes at once, bodies to their own task.
-    async fn decode_ordering(
-        self: Arc<Self>,
-        mut from: mpsc::Receiver<NetworkEvent>,
-        to: mpsc::Sender<Inbound>,
-        bodies: mpsc::Sender<NetworkEvent>,
-    ) {
-        while let Some(event) = from.recv().await {
-            let delivered = if matches!(
-                event,
-                NetworkEvent::Received {
-                    class: Class::Bodies,
-                    ..
-                }
-            ) {
-                // Dropped when too many wait: a body that is needed is asked for, a vote that waits is late for all.
-                !matches!(bodies.try_send(event), Err(mpsc::error::TrySendError::Closed(_)))
-            } else {
-                self.deliver(event, &to).await
-            };
-            if !delivered {
-                return;
-            }
+        tokio::spawn(decoder.clone().decode_all(bodies, bodies_in));
+        tokio::spawn(decoder.clone().decode_all(bulk, bulk_in));
+        Self {
+            ordering,
+            bodies: bodies_out,
+            bulk: bulk_out,
+            decoder,
         }
     }
 
+    /// What an event of `ordering` says; `None` if it does not decode, and then its peer is disconnected.
+    pub(super) fn decode(&self, event: NetworkEvent) -> Option<Inbound> {
+        self.decoder.inbound(event)
+    }
+}
+
+/// What decoding needs to know.
+#[derive(Debug)]
+struct Decoder {
+    genesis: Arc<Genesis>,
+    members: BTreeSet<PeerId>,
+    network: Arc<Network>,
+}
+
+impl Decoder {
+    /// Ends with the network or with the node thread.
     async fn decode_all(self: Arc<Self>, mut from: mpsc::Receiver<NetworkEvent>, to: mpsc::Sender<Inbound>) {
         while let Some(event) = from.recv().await {
-            if !self.deliver(event, &to).await {
+            if let Some(inbound) = self.inbound(event)
+                && to.send(inbound).await.is_err()
+            {
                 return;
             }
         }
     }
 
-    /// False once the node thread is gone.
-    async fn deliver(&self, event: NetworkEvent, to: &mpsc::Sender<Inbound>) -> bool {
-        let inbound = match event {
-            NetworkEvent::Connected { peer, .. } => Inbound::Connected(PeerId(peer.0)),
-            NetworkEvent::Disconnected { peer, .. } => Inbound::Disconnected(PeerId(peer.0)),
+    fn inbound(&self, event: NetworkEvent) -> Option<Inbound> {
+        let (peer, class, frame, credit) = match event {
+            NetworkEvent::Connected { peer, .. } => return Some(Inbound::Connected(PeerId(peer.0))),
+            NetworkEvent::Disconnected { peer, .. } => return Some(Inbound::Disconnected(PeerId(peer.0))),
             NetworkEvent::Received {
                 peer,
                 class,
                 frame,
                 credit,
-            } => match self.decode(PeerId(peer.0), class, frame) {
-                Ok(Decoded::Message(message)) => Inbound::Message(PeerId(peer.0), message, credit),
-                Ok(Decoded::Transactions(transactions, by_member)) => {
-                    Inbound::Transactions(transactions, by_member, credit)
-                }
-                Err(reason) => {
-                    self.network.disconnect(peer, &reason, GARBAGE_BAN);
-                    return true;
-                }
-            },
+            } => (peer, class, frame, credit),
         };
-        to.send(inbound).await.is_ok()
+        match self.decode(PeerId(peer.0), class, frame) {
+            Ok(Decoded::Message(message)) => Some(Inbound::Message(PeerId(peer.0), message, credit)),
+            Ok(Decoded::Transactions(transactions, by_member)) => {
+                Some(Inbound::Transactions(transactions, by_member, credit))
+            }
+            Err(reason) => {
+                self.network.disconnect(peer, &reason, GARBAGE_BAN);
+                None
+            }
+        }
     }
 
     fn decode(&self, peer: PeerId, class: Class, frame: Bytes) -> Result<Decoded, String> {

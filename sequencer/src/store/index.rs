@@ -18,7 +18,6 @@ mod run;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -61,8 +60,9 @@ struct State {
     /// `None` before it is opened and after it is closed.
     tree: Option<Tree>,
     manifest: Manifest,
-    /// Entries of the blocks above the manifest's cursor, up to `pulled`.
-    fresh: BTreeMap<Key, u64>,
+    /// Entries of the blocks above the manifest's cursor, up to `pulled`: a sorted list for each block that has any.
+    fresh: Vec<Vec<(Key, u64)>>,
+    fresh_count: usize,
     pulled: Height,
     /// A reader found damage; the builder will start again.
     doubtful: bool,
@@ -91,7 +91,8 @@ impl Index {
         let state = State {
             tree: None,
             manifest: Manifest::empty(genesis),
-            fresh: BTreeMap::new(),
+            fresh: Vec::new(),
+            fresh_count: 0,
             pulled: Height(0),
             doubtful: false,
         };
@@ -181,9 +182,11 @@ impl Index {
         if let Some(value) = blocks.iter().find_map(|block| in_block(block)) {
             return Ok(Some(value));
         }
-        let fresh = state.fresh.range(..=*key).next_back();
-        if let Some(Found::Value(value)) = fresh.map(|(found, value)| accept(*found, *value)) {
-            return Ok(Some(value));
+        for block in state.fresh.iter().rev() {
+            let floor = block.partition_point(|(other, _)| other <= key).checked_sub(1);
+            if let Some(Found::Value(value)) = floor.map(|at| accept(block[at].0, block[at].1)) {
+                return Ok(Some(value));
+            }
         }
         let mut damaged = false;
         if let Some(tree) = &state.tree {

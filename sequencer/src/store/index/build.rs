@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use fusion_types::Height;
 
 use super::merge::Merge;
-use super::run::{self, ChunkWriter};
+use super::run::{self, ChunkWriter, Key};
 use super::{Doubt, Index, Manifest, Tree};
 use crate::store::StoreError;
 use crate::store::reader::Shared;
@@ -165,6 +165,7 @@ impl Work {
         let mut state = self.index.write();
         let tree = state.tree.take();
         state.fresh.clear();
+        state.fresh_count = 0;
         state.manifest = Manifest::empty(self.index.genesis);
         state.pulled = Height(0);
         state.doubtful = false;
@@ -235,7 +236,7 @@ impl Work {
     fn pull(&mut self) -> Result<bool, Stop> {
         loop {
             let state = self.index.read();
-            let (pulled, full) = (state.pulled, state.fresh.len() >= BATCH_ENTRIES);
+            let (pulled, full) = (state.pulled, state.fresh_count >= BATCH_ENTRIES);
             let far = pulled.0 - state.manifest.height.0 >= BATCH_HEIGHTS;
             drop(state);
             if full || far {
@@ -245,15 +246,21 @@ impl Work {
             let Some(decided) = self.shared.block(height).map_err(Stop::Log)? else {
                 return Ok(false);
             };
-            let mut state = self.index.write();
+            let mut entries = Vec::with_capacity(decided.block.block().transaction_count());
             for (body, hashes) in decided.block.lanes() {
                 let lane = &body.lane;
                 let key = run::lane_key(lane.rollup, lane.first_sequence);
-                state.fresh.insert(key, run::value(height, hashes.len() - 1));
+                entries.push((key, run::value(height, hashes.len() - 1)));
                 for (index, hash) in hashes.iter().enumerate() {
                     let key = run::transaction_key(lane.rollup, hash);
-                    state.fresh.insert(key, run::value(height, index));
+                    entries.push((key, run::value(height, index)));
                 }
+            }
+            entries.sort_unstable();
+            let mut state = self.index.write();
+            state.fresh_count += entries.len();
+            if !entries.is_empty() {
+                state.fresh.push(entries);
             }
             state.pulled = height;
             drop(state);
@@ -267,16 +274,16 @@ impl Work {
         let mut manifest = state.manifest.clone();
         let heights = state.pulled.0 - manifest.height.0;
         let old = self.first.is_some_and(|first| first.elapsed() >= BATCH_AGE) && !state.fresh.is_empty();
-        if state.fresh.len() < BATCH_ENTRIES && heights < BATCH_HEIGHTS && !old {
+        if state.fresh_count < BATCH_ENTRIES && heights < BATCH_HEIGHTS && !old {
             return Ok(());
         }
         let run = manifest.next_run;
         let mut writer = ChunkWriter::new(run);
-        let mut chunks: Vec<_> = state
-            .fresh
-            .iter()
-            .filter_map(|(key, value)| writer.push(key, *value))
-            .collect();
+        // Sorted lists one after the other are quick to sort, and of equal keys the later block's stays behind.
+        let mut entries: Vec<(Key, u64)> = state.fresh.concat();
+        entries.sort_by_key(|(key, _)| *key);
+        let latest = entries.chunk_by(|a, b| a.0 == b.0).filter_map(<[(Key, u64)]>::last);
+        let mut chunks: Vec<_> = latest.filter_map(|(key, value)| writer.push(key, *value)).collect();
         if !state.fresh.is_empty() {
             chunks.push(writer.finish());
             manifest.runs.push((run, 0));
@@ -294,6 +301,7 @@ impl Work {
         let height = manifest.height;
         state.manifest = manifest;
         state.fresh.clear();
+        state.fresh_count = 0;
         drop(state);
         self.index.indexed.send_replace(height);
         self.first = None;
