@@ -38,11 +38,15 @@ pub const DEDUP_HEIGHTS_MAX: u64 = 16_384;
 /// A header's time may be this far ahead of a validator's clock, in milliseconds.
 pub const CLOCK_DRIFT_MAX_MS: u64 = 500;
 
-/// A silent proposer is benched for `BENCH_HEIGHTS_BASE << misses` heights.
-pub const BENCH_HEIGHTS_BASE: u64 = 16;
+/// A proposer that stayed silent is benched for this many heights: it may have been restarting, and on a fast network this
+/// is some seconds.
+pub const BENCH_HEIGHTS_BASE: u64 = 256;
+
+/// Each further miss benches for so many times as long. Every return of a dead proposer costs its height a timeout.
+pub const BENCH_FACTOR: u64 = 16;
 
 /// No proposer is benched for longer than this many heights.
-pub const BENCH_HEIGHTS_MAX: u64 = 4096;
+pub const BENCH_HEIGHTS_MAX: u64 = 65_536;
 
 /// Longest name of a network, in bytes.
 pub const NETWORK_NAME_BYTES_MAX: usize = 64;

@@ -1,7 +1,7 @@
 //! Who proposes: turns by voting power, and a bench for those who stayed silent.
 //!
 //! A dead proposer would cost its round a timeout at every turn. So a decided block shows who was
-//! scheduled before its proposer and stayed silent; those are benched for a number of heights that doubles with
+//! scheduled before its proposer and stayed silent; those are benched for a number of heights that grows with
 //! each miss. A benched validator still votes, and proposes in later rounds when all others fail. Everything here is a
 //! function of decided headers, and the state root commits to it.
 
@@ -12,7 +12,7 @@ use alloy_rlp::{Decodable, Encodable, RlpDecodable, RlpEncodable};
 use crate::block::{Height, Round};
 use crate::committee::{Committee, Validator, ValidatorId};
 use crate::encoding::{decode_bounded, encode_items, items_length};
-use crate::limits::{BENCH_HEIGHTS_BASE, BENCH_HEIGHTS_MAX, COMMITTEE_MAX};
+use crate::limits::{BENCH_FACTOR, BENCH_HEIGHTS_BASE, BENCH_HEIGHTS_MAX, COMMITTEE_MAX};
 
 /// Turns per validator of average power in one cycle: how finely power is honoured.
 const TURNS_PER_VALIDATOR: u64 = 16;
@@ -90,8 +90,8 @@ impl Rotation {
                 continue;
             }
             let misses = self.benched.get(&id).map_or(1, |bench| bench.misses.saturating_add(1));
-            let doubled = 1_u64.checked_shl(misses).unwrap_or(u64::MAX);
-            let heights = BENCH_HEIGHTS_BASE.saturating_mul(doubled).min(BENCH_HEIGHTS_MAX);
+            let grown = BENCH_FACTOR.saturating_pow(misses - 1);
+            let heights = BENCH_HEIGHTS_BASE.saturating_mul(grown).min(BENCH_HEIGHTS_MAX);
             self.benched.insert(
                 id,
                 Bench {
