@@ -332,6 +332,38 @@ impl Gate {
         (slots, transactions, notified)
     }
 
+    fn too_many(&self) -> ErrorObjectOwned {
+        errors::busy("calls in progress on this connection", self.rpc.options().calls)
+    }
+
+    /// Tells each call of a batch that too many are in progress.
+    fn refuse(&self, batch: Batch<'_>) -> MethodResponse {
+        if batch.is_empty() {
+            return self.failed(Id::Null, "unknown", self.too_many());
+        }
+        let mut responses = BatchResponseBuilder::new_with_limit(self.limit());
+        let mut answered = false;
+        for entry in batch {
+            answered |= !matches!(entry, Ok(BatchEntry::Notification(_)));
+            let response = match entry {
+                Ok(BatchEntry::Call(request)) => self.failed(request.id, "unknown", self.too_many()),
+                Ok(BatchEntry::Notification(_)) => continue,
+                Err(error) => {
+                    let (error, id) = error.into_parts();
+                    MethodResponse::error(id, error)
+                }
+            };
+            if let Err(too_large) = responses.append(response) {
+                return too_large;
+            }
+        }
+        if answered {
+            MethodResponse::from_batch(responses.finish())
+        } else {
+            MethodResponse::notification()
+        }
+    }
+
     async fn answer_batch(&self, batch: Batch<'_>) -> MethodResponse {
         let (slots, transactions, notified) = self.sort(batch).await;
         if slots.is_empty() && notified {
@@ -378,8 +410,7 @@ impl RpcServiceT for Gate {
         let gate = self.clone();
         async move {
             let Ok(_turn) = gate.turns.try_acquire() else {
-                let error = errors::busy("calls in progress on this connection", gate.rpc.options().calls);
-                return gate.failed(request.id, "unknown", error);
+                return gate.failed(request.id, "unknown", gate.too_many());
             };
             match served(&request) {
                 Ok(method) => gate.answer(request, method).await,
@@ -392,8 +423,7 @@ impl RpcServiceT for Gate {
         let gate = self.clone();
         async move {
             let Ok(_turn) = gate.turns.try_acquire() else {
-                let error = errors::busy("calls in progress on this connection", gate.rpc.options().calls);
-                return gate.failed(Id::Null, "unknown", error);
+                return gate.refuse(batch);
             };
             if batch.is_empty() {
                 return MethodResponse::error(Id::Null, ErrorCode::InvalidRequest);

@@ -330,8 +330,8 @@ impl Follower<'_> {
         match found {
             Ok(Ok(Some(height))) => self.done = self.done.max(Height(height.0.saturating_sub(1))),
             Ok(Ok(None)) => self.done = tip,
-            // The index is behind: what it knows nothing of is read block by block.
-            Ok(Err(StoreError::Indexing { .. })) => {}
+            // The index is behind: what it does not know yet is read block by block.
+            Ok(Err(StoreError::Indexing { indexed, .. })) => self.done = self.done.max(indexed),
             Ok(Err(error)) => return Err(End::Error(errors::storage(&error).message().to_owned())),
             Err(_) => return Err(End::Gone),
         }

@@ -202,8 +202,10 @@ impl Index {
                 }
             }
         }
-        let indexed = state.pulled;
-        let unknown = damaged || state.doubtful || state.tree.is_none() || complete_above > indexed;
+        let doubtful = damaged || state.doubtful || state.tree.is_none();
+        let unknown = doubtful || complete_above > state.pulled;
+        // Up to there everything was looked at.
+        let indexed = if doubtful { Height(0) } else { state.pulled };
         drop(state);
         if damaged {
             self.write().doubtful = true;

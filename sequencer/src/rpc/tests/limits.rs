@@ -35,6 +35,25 @@ async fn a_batch_is_one_submission_and_its_answers_keep_their_order() {
 }
 
 #[tokio::test]
+async fn each_call_of_a_batch_is_told_when_too_many_are_in_progress() {
+    let options = Options {
+        calls: 0,
+        ..Options::default()
+    };
+    let node = Node::with(options).await;
+    let calls = vec![send(7, "tx"), send(8, "tx"), json!(9)];
+    let (_, answer) = node.post("/", &Value::from(calls).to_string()).await;
+    let told: Vec<_> = answer
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (&one["id"], &one["error"]["code"]))
+        .collect();
+    let (busy, bad) = (json!(-32005), json!(-32600));
+    assert_eq!(told, [(&json!(7), &busy), (&json!(8), &busy), (&Value::Null, &bad)]);
+}
+
+#[tokio::test]
 async fn a_batch_beyond_the_limit_is_refused_whole() {
     let mut node = Node::start().await;
     let calls: Vec<Value> = (0..101).map(|id| send(id, "tx")).collect();
