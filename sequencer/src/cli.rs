@@ -48,10 +48,11 @@ Try it on this machine:
   fusion devnet                               4 nodes, 3 rollups; Ctrl-C stops them
 
 Run a node of a committee:
-  fusion keygen --out keys                    on each machine; send the printed public keys around
+  fusion keygen --out /var/lib/fusion/keys    on each machine; send the printed public keys around
   fusion genesis new --name mynet … --out genesis.json
   fusion genesis hash genesis.json            everybody compares this
   fusion init --home /var/lib/fusion --genesis genesis.json --role validator
+  fusion guard init --home /var/lib/fusion --at-height 0 --i-understand    for a key that has signed nothing
   fusion start --home /var/lib/fusion
 
 `fusion <command> --help` explains each command; `fusion --help` lists the exit codes.";

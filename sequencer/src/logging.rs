@@ -3,7 +3,7 @@
 //! Field names are stable and the same in both forms: `height`, `round`, `peer`, `rollup`, `tx`, `error`.
 //! Results go to stdout and never through here. Secrets are never logged: no type that holds one has `Debug`.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::SystemTime;
@@ -20,7 +20,8 @@ pub fn init(log: &Log) -> Result<(), ExitError> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_timer(SystemTime)
-        .with_writer(std::io::stderr);
+        .log_internal_errors(false)
+        .with_writer(|| Lossy);
     let started = match log.format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
         LogFormat::Json => builder
@@ -33,6 +34,21 @@ pub fn init(log: &Log) -> Result<(), ExitError> {
     // The only failure is that a logger runs already, which is what was asked for.
     drop(started);
     Ok(())
+}
+
+/// Standard error, as far as it takes what is written: a full disk or a reader that left costs log lines, never the node.
+struct Lossy;
+
+impl Write for Lossy {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        drop(std::io::stderr().write_all(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        drop(std::io::stderr().flush());
+        Ok(())
+    }
 }
 
 /// Parses a level (`info`) or directives (`info,fusion_sequencer::network=debug`).

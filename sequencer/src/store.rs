@@ -46,7 +46,7 @@ pub use reader::{LogReader, Place, RawBlock};
 use flush::{Flusher, Written};
 use frame::Write;
 use guard::Guard;
-use index::{Builder, Index};
+use index::{Builder, Index, build_thread};
 use log::{Batch, Log};
 use reader::Shared;
 use wal::Wal;
@@ -379,6 +379,11 @@ pub fn create_guard(dir: &Path, network: fusion_types::NetworkId, contents: &[u8
     let written = guard.write(contents)?;
     disk::sync(&written.file, &written.path)?;
     guard.written()
+}
+
+/// Whether a panic on the thread of this name is expected and survived: the index's builder and `sled`'s own threads.
+pub fn may_panic(thread: &str) -> bool {
+    thread == build_thread() || thread.starts_with("sled-")
 }
 
 /// Whether a folder holds a guard file, readable or not.

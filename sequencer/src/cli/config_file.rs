@@ -6,6 +6,7 @@ use super::{Location, genesis, print, start};
 use crate::config::{self, Config};
 use crate::exit::{Exit, ExitError};
 use crate::keys::Keys;
+use crate::node;
 
 const CHECK_HELP: &str = "\
 Exit code 0 when a node would start with it; otherwise 78 and one line a problem.
@@ -45,6 +46,12 @@ pub(super) fn run(command: ConfigCommand) -> Result<(), ExitError> {
                 let (_, genesis) = genesis::read_into(&mut config)?;
                 let keys = Keys::load(&config)?;
                 start::check_membership(&config, &keys, &genesis)?;
+                if keys.validator().is_some() && !node::guard_exists(&config) {
+                    return Err(ExitError::config(format_args!(
+                        "storage.guard_dir: {} holds no sign guard for this validator's key; `fusion guard init --help` says how to make one",
+                        config.storage.guard_dir.display()
+                    )));
+                }
             }
             print(config::documented(&config).trim_end())
         }

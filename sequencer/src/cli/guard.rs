@@ -12,7 +12,8 @@ const INIT_HELP: &str = "\
 The sign guard remembers what this key signed last, so that it never signs two things for one place, even after a crash.
 A validator does not start without it. Make a new one only when the old one is lost for good, and only if no
 other node runs with this key. --at-height is the highest height that the key may have signed: the network's height
-now, read from another node (`fusion status --url …`), plus 1. The key signs nothing at or below it.
+now, read from another node (`fusion status --url …`), plus 1. The key signs nothing at or below it, so a new network
+whose members all say 1 never decides its first block: a new key on a new network says 0.
 
 Examples:
   fusion guard init --home /var/lib/fusion --at-height 0 --i-understand         a new key, a new network

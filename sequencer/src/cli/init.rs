@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use fusion_types::{Genesis, Height};
+use fusion_types::Genesis;
 
 use super::{genesis, print, shell_word};
 use crate::config::{self, Config};
@@ -57,19 +57,20 @@ pub(super) fn run(args: &InitArgs) -> Result<(), ExitError> {
     }
     let config = Config::load(&config_path, &[])?;
     place_genesis(args, &config, &genesis, &mut wrote)?;
-    let new_consensus_key = make_keys(args.role, &config, &mut wrote)?;
+    if args.role == RoleArg::Validator && !config.keys.consensus.exists() {
+        let keys = config.keys.consensus.parent().unwrap_or(&home);
+        return Err(ExitError::config(format_args!(
+            "keys.consensus: {} is missing, and a new key cannot stand in a genesis that exists; run `fusion keygen --out {}`, \
+             then make the genesis with the public keys that it prints",
+            config.keys.consensus.display(),
+            shell_word(keys)
+        )));
+    }
+    make_keys(&config, &mut wrote)?;
     for path in &wrote {
         print(&format!("wrote {}", path.display()))?;
     }
     let keys = Keys::load(&config)?;
-    if let Some(validator) = keys.validator()
-        && new_consensus_key
-        && !node::guard_exists(&config)
-    {
-        // The key is seconds old: it has signed nothing.
-        node::create_guard(&config, &genesis, validator, Height(0))?;
-        print(&format!("wrote {}", config.storage.guard_dir.display()))?;
-    }
     print(&next_steps(&home, &config, &keys, &genesis))
 }
 
@@ -108,22 +109,14 @@ fn place_genesis(
     Ok(())
 }
 
-/// Makes the key files that are missing; tells whether the consensus key is new.
-fn make_keys(role: RoleArg, config: &Config, wrote: &mut Vec<PathBuf>) -> Result<bool, ExitError> {
-    let mut make = |kind: KeyKind, path: &Path| -> Result<bool, ExitError> {
-        if path.exists() {
-            return Ok(false);
-        }
-        keys::write(kind, path, &keys::generate()?, None)?;
-        wrote.push(path.to_owned());
-        Ok(true)
-    };
-    make(KeyKind::Peer, &config.keys.peer)?;
-    if role == RoleArg::Validator {
-        make(KeyKind::Consensus, &config.keys.consensus)
-    } else {
-        Ok(false)
+/// Makes the peer key if it is missing: nobody needs to know it beforehand.
+fn make_keys(config: &Config, wrote: &mut Vec<PathBuf>) -> Result<(), ExitError> {
+    let path = &config.keys.peer;
+    if !path.exists() {
+        keys::write(KeyKind::Peer, path, &keys::generate()?, None)?;
+        wrote.push(path.clone());
     }
+    Ok(())
 }
 
 fn next_steps(home: &Path, config: &Config, keys: &Keys, genesis: &Genesis) -> String {
@@ -141,7 +134,7 @@ fn next_steps(home: &Path, config: &Config, keys: &Keys, genesis: &Genesis) -> S
         }
         if !node::guard_exists(config) {
             text += &format!(
-                "The key was here before, so its sign guard is not made up. If it has signed nothing yet:\n  \
+                "Its sign guard is not made up. If the key has signed nothing yet:\n  \
                  fusion guard init --home {home} --at-height 0 --i-understand\n"
             );
         }

@@ -19,7 +19,7 @@ use super::{Location, genesis};
 use crate::config::{Config, LogFormat};
 use crate::exit::{Exit, ExitError};
 use crate::keys::Keys;
-use crate::store::lock_soon;
+use crate::store::{self, lock_soon};
 use crate::{logging, node};
 
 /// Longest drain. What is not finished then is safe all the same: nothing counts before it is durable.
@@ -220,10 +220,15 @@ fn harden() {
     }
 }
 
-/// Ends the process with code 70 when any thread panics.
+/// Ends the process with code 70 when any thread panics, but for the index and its database: what they lose is built again.
 fn end_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
+        if thread.name().is_some_and(store::may_panic) {
+            let place = panic.location().map(ToString::to_string).unwrap_or_default();
+            warn!(thread = thread.name(), place, "the index's database panicked");
+            return;
+        }
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         let message = panic.payload_as_str().unwrap_or("no message");
         error!(

@@ -121,12 +121,19 @@ fn require_guard(config: &Config, keys: &Keys, recovered: &Recovered) -> Result<
     if keys.validator().is_none() || recovered.guard.is_some() {
         return Ok(());
     }
+    let height = if recovered.tip.is_none() {
+        "0 if this key is new and has signed nothing, else one more than the network's height now".to_owned()
+    } else {
+        format!(
+            "one more than the network's height now, at least {}",
+            recovered.state.height.0 + 1
+        )
+    };
     Err(ExitError::config(format_args!(
         "storage.guard_dir: {} holds no sign guard for this validator's key; if no other copy of the key can ever sign again, \
-         run `fusion guard init --home {} --at-height {} --i-understand` with a height that is surely above all it signed",
+         run `fusion guard init --home {} --at-height H --i-understand`, where H is {height}",
         config.storage.guard_dir.display(),
         config.node.home.display(),
-        recovered.state.height.0 + 1,
     )))
 }
 
@@ -295,8 +302,19 @@ fn store_error(error: StoreError) -> ExitError {
 /// Creates the sign guard of `key`: nothing at or below `height` will be signed.
 ///
 /// # Errors
-/// Code 78 if a guard is there already, 74 if it cannot be written.
+/// Code 78 if a guard is there already or the node's log shows that `height` is too low, 74 if it cannot be written.
 pub fn create_guard(config: &Config, genesis: &Genesis, key: ValidatorId, height: Height) -> Result<(), ExitError> {
+    if config.node.home.join("log").exists() {
+        let opened = Store::open(&config.node.home, genesis, store_options(config)).map_err(store_error)?;
+        let tip = opened.1.state.height;
+        if Height(0) < tip && height <= tip {
+            return Err(ExitError::config(format_args!(
+                "--at-height is {height}, but this node's log has height {tip}: at least {} is needed, and one more than \
+                 the network's height now",
+                tip.next()
+            )));
+        }
+    }
     let (network, epoch) = (genesis.network(), genesis.committee().epoch());
     let state = GuardState::barred_up_to(network, key, epoch, height);
     store::create_guard(&config.storage.guard_dir, network, &state.encode()).map_err(|error| match error {

@@ -30,7 +30,7 @@ use super::StoreError;
 use super::reader::{Place, Shared};
 use run::{Chunk, Key, Written};
 
-pub(super) use build::Builder;
+pub(super) use build::{Builder, thread_name as build_thread};
 
 const MANIFEST: &[u8] = b"manifest";
 const VERSION: u8 = 1;

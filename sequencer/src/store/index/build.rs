@@ -38,6 +38,11 @@ const SLICE_PAUSE: Duration = Duration::from_millis(10);
 /// Pause after a failure, so that a bad disk does not cost a processor too.
 const PAUSE: Duration = Duration::from_secs(5);
 
+/// Name of the builder's thread.
+pub(in crate::store) const fn thread_name() -> &'static str {
+    "index"
+}
+
 /// The thread and its end.
 #[derive(Debug)]
 pub(in crate::store) struct Builder {
@@ -58,7 +63,7 @@ impl Builder {
             first: None,
         };
         let thread = std::thread::Builder::new()
-            .name("index".into())
+            .name(thread_name().into())
             .spawn(move || work.run());
         let thread = thread.map_err(|error| StoreError::io("start the thread of", &index.dir, error))?;
         Ok(Self {
