@@ -38,6 +38,9 @@ const LIVE_LAG: u64 = 2;
 /// How long a live node waits for the decision that a peer already has before it asks for the block.
 const LIVE_PATIENCE: Duration = Duration::from_millis(150);
 
+/// How long a node that has signed before listens for the tips of a quorum before it signs again.
+const MEETING: Duration = Duration::from_secs(1);
+
 /// How long a lagging node waits for blocks before it takes part in consensus again.
 const SYNC_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -85,6 +88,8 @@ pub struct Engine {
     machine: Option<Machine>,
     /// No vote and no proposal up to this height: the log cannot vouch for what the key signed there.
     quarantine: Option<Height>,
+    /// Until when a node that has signed before waits for others' tips after its start.
+    meeting: Option<Duration>,
     /// What the log holds of the height above the tip, until it is replayed.
     log: Vec<WalEntry>,
     /// Own messages in the log, while it is replayed.
@@ -176,6 +181,7 @@ impl Engine {
             me,
             machine,
             quarantine,
+            meeting: None,
             log,
             replayed: None,
             now: Duration::ZERO,
@@ -249,7 +255,8 @@ impl Engine {
         let resume = waiting
             .then(|| self.sync_progress + SYNC_PATIENCE)
             .filter(|at| *at > self.now);
-        [self.timers.deadline(), bodies, patience, sync, resume]
+        let meeting = self.meeting.filter(|at| *at > self.now);
+        [self.timers.deadline(), bodies, patience, sync, resume, meeting]
             .into_iter()
             .flatten()
             .min()

@@ -2,7 +2,7 @@
 
 use fusion_types::{Committee, DecidedBlock, Height, NetworkId, Rotation, ValidatorId};
 
-use super::{Book, Engine, LIVE_LAG, LIVE_PATIENCE, Phase, SYNC_PATIENCE};
+use super::{Book, Engine, LIVE_LAG, LIVE_PATIENCE, MEETING, Phase, SYNC_PATIENCE};
 use crate::engine::book::ProposalState;
 use crate::guard::GuardState;
 use crate::interface::{Fault, Output, Recipient, Recovery, RecoveryError, Tip};
@@ -81,17 +81,63 @@ impl Engine {
         if self.machine.is_none() {
             return;
         }
-        let log = std::mem::take(&mut self.log);
-        if log.is_empty() {
-            self.start_height();
+        let signed_before = self.tip.height > Height(0) || self.guard().is_some_and(|guard| guard.height().is_some());
+        if signed_before && self.own_power() < self.committee().quorum() {
+            self.meeting = Some(self.now + MEETING);
         } else {
-            self.replay(log);
+            self.start_height();
         }
     }
 
-    /// Starts the core at the height above the tip and lets in what came early.
+    /// Whether to go on listening before anything is signed. A log restored from a copy would have this key sign where it
+    /// signed before; others know better. What more than a third of power claims, an honest node has seen: up to there this
+    /// node only follows. The wait is bounded: without a quorum in reach nothing is decided by what it signs, but
+    /// two halves of a cluster that start one after the other must not wait for each other for ever.
+    fn is_meeting(&mut self) -> bool {
+        let Some(until) = self.meeting else {
+            return false;
+        };
+        let committee = self.committee();
+        let power_of = |peer: &PeerId| {
+            committee
+                .index_of_peer(peer.0)
+                .map(|index| committee.validators()[index].power)
+        };
+        let tips = self.sync.tips();
+        let mut claims: Vec<(Height, u64)> = tips.filter_map(|(peer, tip)| Some((tip, power_of(&peer)?))).collect();
+        let heard: u64 = claims.iter().map(|(_, power)| power).sum();
+        if heard + self.own_power() < committee.quorum() && self.now < until {
+            return true;
+        }
+        let faulty_max = committee.total_power() - committee.quorum();
+        claims.sort_unstable();
+        let mut vouched = 0;
+        let reached = claims.iter().rev().find(|(_, power)| {
+            vouched += power;
+            vouched > faulty_max
+        });
+        let reached = reached.map(|(tip, _)| *tip).filter(|tip| *tip > self.tip.height);
+        self.meeting = None;
+        if let Some(reached) = reached {
+            tracing::info!(%reached, tip = %self.tip.height, "others are ahead: nothing is signed up to their height");
+            self.quarantine = self.quarantine.max(Some(reached));
+        }
+        false
+    }
+
+    fn own_power(&self) -> u64 {
+        let index = self.me.and_then(|me| self.committee().index_of(me));
+        index.map_or(0, |index| self.committee().validators()[index].power)
+    }
+
+    /// Starts the core at the height above the tip, where the log left it, and lets in what came early.
     pub(super) fn start_height(&mut self) {
-        self.begin();
+        let log = std::mem::take(&mut self.log);
+        if log.is_empty() {
+            self.begin();
+        } else {
+            self.replay(log);
+        }
         for (peer, message) in self.future.take(self.height()) {
             if self.phase != Phase::Running || self.halted {
                 break;
@@ -281,6 +327,7 @@ impl Engine {
         self.tip = tip;
         self.rotation = rotation;
         self.phase = Phase::Idle;
+        self.log.clear();
         self.behind_since = None;
         let height = self.height();
         let committee = self.schedule.committee(height).clone();
@@ -321,6 +368,9 @@ impl Engine {
     fn try_start(&mut self) -> bool {
         let catching_up = self.lag() > LIVE_LAG && self.now < self.sync_progress + SYNC_PATIENCE;
         if self.phase != Phase::Idle || self.machine.is_none() || self.commit.is_some() || catching_up {
+            return false;
+        }
+        if self.is_meeting() {
             return false;
         }
         self.start_height();

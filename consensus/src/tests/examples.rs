@@ -80,6 +80,29 @@ fn a_node_that_was_away_catches_up_and_votes_again() {
 }
 
 #[test]
+fn a_node_restored_from_an_old_copy_signs_nothing_up_to_the_height_of_the_others() {
+    for lag in 1..4 {
+        let mut cluster = Cluster::new(lag, 4, 0);
+        // A second passes between blocks: whoever is stopped right after one has not signed for the next.
+        (cluster.work, cluster.pace) = (false, Duration::from_secs(1));
+        cluster.start_all();
+        cluster.run_to_height(5, 10_000);
+        let copy = cluster.nodes[3].disk.clone();
+        cluster.run_to_height(5 + lag, 10_000);
+        cluster.stop(3);
+        cluster.nodes[3].disk = copy;
+        cluster.start(3);
+        for _ in 0..200 {
+            cluster.run_for(1);
+            assert!(!cluster.engine(3).is_voting() || cluster.height(3) >= 5 + lag);
+        }
+        let height = cluster.height(0);
+        cluster.stop(0);
+        cluster.run_to_height(height + 3, 10_000);
+    }
+}
+
+#[test]
 fn a_follower_follows() {
     let mut cluster = Cluster::new(6, 4, 1);
     cluster.start_all();
