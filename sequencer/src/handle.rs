@@ -49,6 +49,16 @@ pub struct NodeStatus {
     pub evidence: Vec<EvidenceJson>,
 }
 
+/// The step of a node whose disk is full.
+pub const DISK_FULL: &str = "disk full";
+
+impl NodeStatus {
+    /// Whether the node stands still until its disk has space: it signs, takes and answers nothing.
+    pub fn is_disk_full(&self) -> bool {
+        self.node.step == DISK_FULL
+    }
+}
+
 /// The edges' hold on a running node. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct NodeHandle {

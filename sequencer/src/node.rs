@@ -23,7 +23,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::core::{Action, Core, Event, Now, RequestId};
 use crate::exit::{Exit, ExitError};
-use crate::handle::{NodeEnd, Submission};
+use crate::handle::{DISK_FULL, NodeEnd, NodeStatus, Submission};
 use crate::metrics::Metrics;
 use crate::network::Network;
 use crate::store::{Record, Store, StoreError};
@@ -63,6 +63,7 @@ struct Node {
     /// When this node's users' transactions came in, until they are decided. Bounded by the pool: cleared with it.
     taken_in: HashMap<(RollupId, TxHash), Instant>,
     strikes: BTreeMap<PeerId, Vec<Instant>>,
+    status: watch::Sender<Arc<NodeStatus>>,
     stop: watch::Receiver<bool>,
 }
 
@@ -214,11 +215,15 @@ impl Node {
     }
 
     fn flush(&mut self, records: &[Record]) -> Result<(), ExitError> {
+        let mut full = false;
         loop {
             let started = Instant::now();
             match self.store.commit(records, self.core.state()) {
                 Ok(()) => {
                     self.metrics.flushed(started.elapsed());
+                    if full {
+                        tracing::info!("there is space on the disk again: the node goes on");
+                    }
                     return Ok(());
                 }
                 Err(error @ StoreError::Full { .. }) => {
@@ -226,7 +231,13 @@ impl Node {
                         return Err(ExitError::new(Exit::Storage, error));
                     }
                     // Nothing of the batch counts, and nothing of this turn was sent: waiting is safe, going on is not.
-                    tracing::error!(%error, "disk full: the node stands still until there is space");
+                    if !std::mem::replace(&mut full, true) {
+                        tracing::error!(%error, "disk full: the node stands still until there is space");
+                        self.status.send_modify(|status| {
+                            let node = &mut Arc::make_mut(status).node;
+                            (node.voting, node.step) = (false, DISK_FULL.to_owned());
+                        });
+                    }
                     self.metrics.heartbeat();
                     std::thread::sleep(FULL_DISK_RETRY);
                 }

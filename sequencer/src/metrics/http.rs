@@ -91,6 +91,8 @@ impl Served {
             "the write-ahead log is not replayed yet".to_owned(),
         );
         checks.push(("started", started));
+        let full = "the disk is full: the node stands still until there is space";
+        checks.push(("disk", fail_unless(!status.is_disk_full(), full.to_owned())));
         let lag = format!("{} blocks behind the best peer, limit is {LAG_MAX}", node.lag);
         checks.push(("caught_up", fail_unless(node.lag <= LAG_MAX, lag)));
         let quorum = if node.validator.is_some() {

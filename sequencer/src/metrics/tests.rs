@@ -144,6 +144,16 @@ async fn probes_tell_life_from_readiness() {
     assert!(text.contains("[+]started ok"));
     assert_eq!(get(address, "/readyz?exclude=caught_up&exclude=quorum").await.0, 200);
 
+    let mut full = status();
+    full.node.step = crate::handle::DISK_FULL.to_owned();
+    publish.send_replace(Arc::new(full));
+    let (code, text) = get(address, "/readyz").await;
+    assert_eq!(
+        (code, text.contains("[-]disk failed: the disk is full")),
+        (503, true),
+        "{text}"
+    );
+
     metrics.storage_failed();
     assert_eq!(get(address, "/livez").await.0, 503);
     assert_eq!(get(address, "/other").await.0, 404);

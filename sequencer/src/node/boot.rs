@@ -82,6 +82,7 @@ pub async fn run(config: Config, keys: Keys, genesis: Genesis, stop: watch::Rece
         replies: std::collections::BTreeMap::new(),
         taken_in: HashMap::with_capacity(EVENTS_PER_TURN),
         strikes: std::collections::BTreeMap::new(),
+        status: end.status.clone(),
         stop,
     };
     let result = on_own_thread(move |runtime| runtime.block_on(node.run(inboxes, end))).await;

@@ -218,6 +218,12 @@ pub(super) fn stopping() -> ErrorObjectOwned {
     error(SERVER, "stopping", "the node is stopping: ask another".to_owned(), [])
 }
 
+/// The node stands still.
+pub(super) fn disk_full() -> ErrorObjectOwned {
+    let message = "the disk of this node is full: it takes nothing until there is space; ask another";
+    error(SERVER, "disk_full", message.to_owned(), [])
+}
+
 /// The store cannot answer. What it says of files stays in the node's own log.
 pub(super) fn storage(problem: &StoreError) -> ErrorObjectOwned {
     match problem {

@@ -82,6 +82,9 @@ fn reject(rpc: &Rpc, reject: &Reject, transaction: Option<TxHash>) -> ErrorObjec
 
 /// Hands transactions to the pool: one answer each, in order. The node counts them, except those it never saw.
 async fn submit(rpc: &Rpc, transactions: Vec<PoolTransaction>) -> Answer<Vec<Result<TxHash, (TxHash, Reject)>>> {
+    if rpc.handle().status.borrow().is_disk_full() {
+        return Err(errors::disk_full());
+    }
     let hashes: Vec<TxHash> = transactions.iter().map(|transaction| transaction.hash).collect();
     let limit = rpc.options().call_timeout;
     let answers = tokio::time::timeout(limit, rpc.handle().submit(transactions)).await;
@@ -229,9 +232,11 @@ fn waits(method: &Method) -> bool {
 /// The method that a request calls, if this path serves it.
 fn served(request: &Request<'_>) -> Answer<&'static Method> {
     let Some(method) = openrpc::find(request.method_name()) else {
-        return Err(errors::method_not_found(
-            "there is no such method; rpc.discover lists them",
-        ));
+        let name: String = request.method_name().chars().take(64).collect();
+        return Err(errors::method_not_found(&format!(
+            "{name} is not served: this node orders and does not execute; rpc.discover lists what is, fusion_getReceipt \
+             tells of a transaction"
+        )));
     };
     let on_rollup = path_rollup(request.extensions()).is_ok();
     match method.scope {

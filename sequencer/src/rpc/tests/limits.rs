@@ -54,6 +54,17 @@ async fn each_call_of_a_batch_is_told_when_too_many_are_in_progress() {
 }
 
 #[tokio::test]
+async fn a_node_with_a_full_disk_takes_nothing_and_says_so() {
+    let mut node = Node::start().await;
+    node.status
+        .send_modify(|status| Arc::make_mut(status).node.step = crate::handle::DISK_FULL.to_owned());
+    let (_, answer) = node.post("/", &send(1, "tx").to_string()).await;
+    assert_eq!(answer["error"]["code"], -32000);
+    assert_eq!(answer["error"]["data"]["name"], "disk_full", "{answer}");
+    assert!(node.submitted.try_recv().is_err());
+}
+
+#[tokio::test]
 async fn a_batch_beyond_the_limit_is_refused_whole() {
     let mut node = Node::start().await;
     let calls: Vec<Value> = (0..101).map(|id| send(id, "tx")).collect();
