@@ -46,6 +46,8 @@
 //! - *without the log*, by the sign guard: [`GuardState`] is durable before a signature leaves, refuses to go back or to
 //!   contradict itself, and where it shows signatures that the log does not, the node follows that height in
 //!   silence (quarantine) and votes again at the next;
+//! - *after a restore from an old copy*, by listening first: before its first signature after a start, a node that has signed
+//!   before waits for a quorum's tips, at most a second, and is silent up to the height that more than a third of power claims;
 //! - *with the key elsewhere*: a message under this key that this node did not sign stops it ([`FatalError::KeyInUse`]).
 //!
 //! A decided block is proven by its certificate alone, so blocks from anyone are as good as one's own decision.
