@@ -10,6 +10,7 @@ mod book;
 mod future;
 mod height;
 mod receive;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

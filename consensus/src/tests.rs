@@ -3,4 +3,5 @@
 mod cluster;
 mod dice;
 mod examples;
+mod lives;
 mod traitor;

@@ -172,6 +172,19 @@ impl Book {
         slots.flat_map(|(_, slot)| slot.votes())
     }
 
+    /// The vote of `validator` of the highest round and step.
+    pub(crate) fn last_vote_of(&self, validator: ValidatorId) -> Option<&SignedVote> {
+        let mut latest_first = self.votes.values().rev().map(|slot| &slot.first);
+        latest_first.find(|vote| vote.validator == validator)
+    }
+
+    /// The proposal of `validator` of the highest round.
+    pub(crate) fn last_proposal_of(&self, validator: ValidatorId) -> Option<&SignedProposal> {
+        let latest_first = self.proposals.values().rev().flatten();
+        let mut proposals = latest_first.map(|(proposal, _)| proposal.get());
+        proposals.find(|proposal| proposal.proposer == validator)
+    }
+
     /// Whether this proposal would be news if its signature verifies.
     pub(crate) fn wants_proposal(&self, proposal: &SignedProposal) -> bool {
         let known = self.proposals.get(&proposal.round).map_or(&[][..], Vec::as_slice);

@@ -287,6 +287,7 @@ impl Engine {
         while let Some((peer, decided)) = self.sync.take(self.height()) {
             match self.check_synced(&decided) {
                 Ok(()) => {
+                    self.witness_certificate(&decided.certificate);
                     self.bodies.insert(decided.block);
                     self.commit = Some((decided.certificate, false));
                     self.sync_progress = self.now;

@@ -19,6 +19,9 @@ impl Engine {
     pub(super) fn connected(&mut self, peer: PeerId) {
         let validator = self.committee().index_of_peer(peer.0);
         self.peers.insert(peer, Peer { validator, strikes: 0 });
+        if let Some(index) = validator {
+            self.echo(peer, index);
+        }
         self.send(Recipient::Peer(peer), self.status());
         if validator.is_some() {
             self.repeat_own(Recipient::Peer(peer));
@@ -33,6 +36,13 @@ impl Engine {
             return;
         }
         let is_validator = state.validator.is_some();
+        if is_validator && let Err(fault) = self.witness(&message) {
+            self.fault(peer, fault);
+            return;
+        }
+        if self.halted {
+            return;
+        }
         match message {
             Message::Status { tip, .. } => {
                 if let Err(fault) = self.sync.status(self.now, peer, tip) {

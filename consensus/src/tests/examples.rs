@@ -289,19 +289,6 @@ fn an_equivocator_is_convicted_by_its_own_signatures() {
 }
 
 #[test]
-fn a_node_that_sees_its_key_used_elsewhere_stops() {
-    let mut cluster = Cluster::new(15, 4, 0);
-    cluster.byzantine = Some(0);
-    cluster.start_all();
-    let block = Some(BlockId(B256::repeat_byte(9)));
-    let vote = cluster.sign_vote(0, 1, VoteKind::Prevote, block);
-    let to = crate::PeerId(cluster.committee.validators()[0].peer);
-    cluster.send(1, Recipient::Peer(to), &Message::Vote(vote));
-    cluster.run_for(100);
-    assert_eq!(cluster.nodes[0].fatal, Some(crate::FatalError::KeyInUse(Height(1))));
-}
-
-#[test]
 fn a_peer_that_signs_badly_is_named_and_muted() {
     let mut cluster = Cluster::new(16, 4, 0);
     cluster.start_all();

@@ -1,0 +1,76 @@
+//! One key, several lives: a restored home, a process beside this one.
+
+use std::time::Duration;
+
+use alloy_primitives::B256;
+use fusion_types::{BlockId, Height, VoteKind};
+
+use super::cluster::Cluster;
+use crate::{Fault, Message, Recipient};
+
+#[test]
+fn a_node_that_sees_its_key_used_elsewhere_stops() {
+    let mut cluster = Cluster::new(15, 4, 0);
+    cluster.byzantine = Some(0);
+    cluster.start_all();
+    let block = Some(BlockId(B256::repeat_byte(9)));
+    let vote = cluster.sign_vote(0, 1, VoteKind::Prevote, block);
+    let to = crate::PeerId(cluster.committee.validators()[0].peer);
+    cluster.send(1, Recipient::Peer(to), &Message::Vote(vote));
+    cluster.run_for(100);
+    assert_eq!(cluster.nodes[0].fatal, Some(crate::FatalError::KeyInUse(Height(1))));
+}
+
+#[test]
+fn a_home_restored_from_a_copy_is_silent_where_its_key_has_voted_since() {
+    let mut cluster = Cluster::new(18, 4, 0);
+    cluster.start_all();
+    cluster.run_to_height(5, 2_000);
+    let copy = cluster.nodes[2].disk.clone();
+    // Height 8 gets its prevotes and no decision: nobody's tip tells of it.
+    cluster.filter = Box::new(
+        |_, _, message| !matches!(message, Message::Vote(vote) if vote.kind == VoteKind::Precommit && vote.height == Height(8)),
+    );
+    cluster.run_to_height(7, 2_000);
+    cluster.run_until(cluster.now + Duration::from_secs(5), |cluster| {
+        cluster.nodes[2].disk.guard.and_then(|guard| guard.height()) == Some(Height(8))
+    });
+    cluster.run_for(20);
+    cluster.stop(2);
+    cluster.nodes[2].disk = copy;
+    cluster.start(2);
+    cluster.run_to_height(7, 5_000);
+    assert!(cluster.engine(2).is_quarantined() && !cluster.engine(2).is_voting());
+    let signed = cluster.nodes[2].disk.guard.and_then(|guard| guard.height());
+    assert!(signed < Some(Height(8)), "signed at height 8 again: {signed:?}");
+    cluster.filter = Box::new(|_, _, _| true);
+    cluster.run_to_height(10, 5_000);
+    assert!(cluster.engine(2).is_voting());
+}
+
+#[test]
+fn a_voting_node_stops_at_a_signature_of_its_key_that_it_did_not_make() {
+    let mut cluster = Cluster::new(19, 4, 0);
+    cluster.byzantine = Some(0);
+    cluster.start_all();
+    cluster.run_to_height(3, 2_000);
+    let to = crate::PeerId(cluster.committee.validators()[0].peer);
+    let vote = cluster.sign_vote(0, 100, VoteKind::Prevote, None);
+    cluster.send(1, Recipient::Peer(to), &Message::Vote(vote));
+    cluster.run_for(100);
+    assert!(matches!(cluster.nodes[0].fatal, Some(crate::FatalError::KeyInUse(_))));
+}
+
+#[test]
+fn a_forged_signature_of_its_key_stops_nobody() {
+    let mut cluster = Cluster::new(20, 4, 0);
+    cluster.start_all();
+    cluster.run_to_height(3, 2_000);
+    let to = crate::PeerId(cluster.committee.validators()[0].peer);
+    let mut vote = cluster.sign_vote(0, 5, VoteKind::Prevote, None);
+    vote.signature.0[3] ^= 1;
+    cluster.send(1, Recipient::Peer(to), &Message::Vote(vote));
+    cluster.run_to_height(10, 5_000);
+    assert_eq!(cluster.nodes[0].fatal, None);
+    assert_eq!(cluster.nodes[0].faults.as_slice(), &[(1, Fault::Signature)]);
+}
