@@ -157,6 +157,9 @@ impl Engine {
         let signer = key.map(Signer::new);
         let signer = signer.filter(|signer| schedule.committee(height).index_of(signer.id()).is_some());
         let me = signer.as_ref().map(Signer::id);
+        let evidence = recovery.evidence.into_iter();
+        let evidence = evidence.filter(|kept| kept.verify(network, schedule.committee(kept.height())));
+        let evidence = evidence.collect();
         let mut quarantine = None;
         let machine = match signer {
             None => None,
@@ -207,7 +210,7 @@ impl Engine {
             sync: Sync::default(),
             sync_progress: Duration::ZERO,
             behind_since: None,
-            evidence: EvidenceLog::default(),
+            evidence,
             outputs: Vec::new(),
         })
     }

@@ -3,14 +3,14 @@
 //! Evidence verifies by itself, with nothing but the committee. What is kept is bounded for each validator and in all;
 //! one pair is proof enough, later ones only fill the log.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use alloy_rlp::{Decodable, Encodable};
 use fusion_types::{Committee, Height, NetworkId, ValidatorId};
 
 use crate::signing::{SignedProposal, SignedVote};
 
-/// Pairs kept in all; the oldest give way. About 300 bytes each.
+/// Pairs kept in all; the oldest of whoever has most give way. About 300 bytes each.
 pub const EVIDENCE_MAX: usize = 256;
 
 /// Pairs kept of one validator at one height.
@@ -60,6 +60,21 @@ impl Evidence {
                     && first.verify(network, committee)
                     && second.verify(network, committee)
             }
+        }
+    }
+
+    /// Whether both are about the same deed: one place of one validator.
+    fn is_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Votes(mine, _), Self::Votes(theirs, _)) => {
+                let place = |vote: &SignedVote| (vote.height, vote.round, vote.kind, vote.validator);
+                place(mine) == place(theirs)
+            }
+            (Self::Proposals(mine, _), Self::Proposals(theirs, _)) => {
+                let place = |proposal: &SignedProposal| (proposal.height, proposal.round, proposal.proposer);
+                place(mine) == place(theirs)
+            }
+            _ => false,
         }
     }
 
@@ -126,21 +141,94 @@ pub(crate) struct EvidenceLog {
     kept: VecDeque<Evidence>,
 }
 
+impl FromIterator<Evidence> for EvidenceLog {
+    fn from_iter<I: IntoIterator<Item = Evidence>>(evidence: I) -> Self {
+        let mut log = Self::default();
+        for pair in evidence {
+            log.add(pair);
+        }
+        log
+    }
+}
+
 impl EvidenceLog {
+    /// Whether a pair would be kept.
+    pub(crate) fn wants(&self, evidence: &Evidence) -> bool {
+        let of_same = |kept: &&Evidence| kept.validator() == evidence.validator() && kept.height() == evidence.height();
+        self.kept.iter().filter(of_same).count() < EVIDENCE_PER_VALIDATOR_MAX
+            && !self.kept.iter().any(|kept| kept.is_of(evidence))
+    }
+
     /// Keeps a pair; says whether it was kept.
     pub(crate) fn add(&mut self, evidence: Evidence) -> bool {
-        let of_same = |kept: &&Evidence| kept.validator() == evidence.validator() && kept.height() == evidence.height();
-        if self.kept.iter().filter(of_same).count() >= EVIDENCE_PER_VALIDATOR_MAX {
+        if !self.wants(&evidence) {
             return false;
         }
         if self.kept.len() == EVIDENCE_MAX {
-            self.kept.pop_front();
+            self.drop_one();
         }
         self.kept.push_back(evidence);
         true
     }
 
+    /// Makes room: who contradicts itself all the time must not push out what convicts others.
+    fn drop_one(&mut self) {
+        let mut counts: BTreeMap<ValidatorId, usize> = BTreeMap::new();
+        for kept in &self.kept {
+            *counts.entry(kept.validator()).or_default() += 1;
+        }
+        let most = counts.into_iter().max_by_key(|(_, count)| *count);
+        let oldest = self
+            .kept
+            .iter()
+            .position(|kept| Some(kept.validator()) == most.map(|(id, _)| id));
+        if let Some(oldest) = oldest {
+            self.kept.remove(oldest);
+        }
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Evidence> {
         self.kept.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::{B256, B512};
+    use fusion_types::{BlockId, Round, VoteKind};
+
+    fn pair(validator: u8, height: u64) -> Evidence {
+        let vote = |byte| SignedVote {
+            height: Height(height),
+            round: Round(0),
+            kind: VoteKind::Prevote,
+            block: Some(BlockId(B256::repeat_byte(byte))),
+            validator: ValidatorId(B256::repeat_byte(validator)),
+            signature: B512::ZERO,
+        };
+        Evidence::Votes(vote(1), vote(2))
+    }
+
+    #[test]
+    fn one_deed_is_kept_once_whichever_half_came_first() {
+        let mut log = EvidenceLog::default();
+        let Evidence::Votes(first, second) = pair(1, 5) else {
+            unreachable!()
+        };
+        assert!(log.add(Evidence::Votes(first, second)));
+        assert!(!log.add(Evidence::Votes(second, first)));
+        assert!(log.add(pair(1, 6)) && log.add(pair(2, 5)));
+    }
+
+    #[test]
+    fn who_contradicts_itself_all_the_time_does_not_push_out_what_convicts_others() {
+        let mut log = EvidenceLog::default();
+        log.add(pair(2, 1));
+        for height in 0..1_000 {
+            log.add(pair(1, height));
+        }
+        assert_eq!(log.iter().count(), EVIDENCE_MAX);
+        assert_eq!(log.iter().next(), Some(&pair(2, 1)));
     }
 }

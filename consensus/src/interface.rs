@@ -53,6 +53,8 @@ pub struct Recovery {
     pub guard: Option<GuardState>,
     /// Bodies in the block log that are not decided.
     pub bodies: Vec<Arc<SealedBlock>>,
+    /// Evidence that was kept. What does not verify is dropped.
+    pub evidence: Vec<Evidence>,
 }
 
 /// What happened.
@@ -174,7 +176,7 @@ pub enum Output {
         /// The block's id.
         id: BlockId,
     },
-    /// A validator contradicted itself.
+    /// A validator contradicted itself: keep [`Engine::evidence`](crate::Engine::evidence) for the next start.
     Evidence(Evidence),
     /// A peer broke a rule. Drop the connection of one that does so again and again.
     Fault {
@@ -202,6 +204,9 @@ pub enum Fault {
     /// A certificate without the power that it needs, or out of order.
     #[error("sent a certificate that proves nothing")]
     Certificate,
+    /// Evidence whose messages do not exclude each other or were not signed by one member.
+    #[error("sent evidence that proves nothing")]
+    Evidence,
     /// Consensus messages of a node that is no validator.
     #[error("sent consensus messages without being a validator")]
     Stranger,
@@ -223,7 +228,7 @@ pub enum FatalError {
     #[error("the write-ahead log contradicts itself: {0}")]
     Replay(String),
     /// Someone else signs with this node's key.
-    #[error("another process signs with this node's key: two messages for height {0}")]
+    #[error("another process signs with this node's key: a signature for height {0} is not of this process")]
     KeyInUse(Height),
 }
 

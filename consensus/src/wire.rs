@@ -13,6 +13,7 @@ use fusion_types::limits::{BLOCK_BYTES_MAX, TRANSACTION_BYTES_MAX};
 use fusion_types::{BlockId, Certificate, DecidedBlock, DecodeError, Height, RollupId, SealError, SealedBlock};
 
 use crate::certificates::{Polka, RoundCertificate};
+use crate::evidence::Evidence;
 use crate::signing::{SignedProposal, SignedVote};
 
 /// Largest message of class `Votes`: a round certificate of 128 members takes about 14 KiB.
@@ -137,6 +138,8 @@ pub enum Message {
     },
     /// Transactions for the next proposers.
     Transactions(Vec<Forwarded>),
+    /// Two signatures that convict a validator.
+    Evidence(Box<Evidence>),
 }
 
 /// Why bytes are no message. Every variant is the sender's fault.
@@ -185,6 +188,7 @@ const BLOCK_REQUEST: u8 = 7;
 const SYNC_REQUEST: u8 = 8;
 const SYNC_RESPONSE: u8 = 9;
 const TRANSACTIONS: u8 = 10;
+const EVIDENCE: u8 = 11;
 
 #[derive(RlpEncodable, RlpDecodable)]
 struct StatusFields {
@@ -212,7 +216,9 @@ impl Message {
                 Class::Votes
             }
             Self::Block(_) => Class::Bodies,
-            Self::BlockRequest { .. } | Self::SyncRequest { .. } | Self::SyncResponse { .. } => Class::Sync,
+            Self::BlockRequest { .. } | Self::SyncRequest { .. } | Self::SyncResponse { .. } | Self::Evidence(_) => {
+                Class::Sync
+            }
             Self::Transactions(_) => Class::Transactions,
         }
     }
@@ -250,6 +256,7 @@ impl Message {
                 out.push(TRANSACTIONS);
                 alloy_rlp::encode_list(transactions, &mut out);
             }
+            Self::Evidence(evidence) => tagged(&mut out, EVIDENCE, evidence.as_ref()),
         }
         out.into()
     }
@@ -285,6 +292,7 @@ impl Message {
                 Self::SyncRequest { from, to }
             }
             (Class::Sync, SYNC_RESPONSE) => decode_blocks(bytes, body)?,
+            (Class::Sync, EVIDENCE) => Self::Evidence(Box::new(decode_exact(body)?)),
             (Class::Transactions, TRANSACTIONS) => Self::Transactions(decode_transactions(bytes, body)?),
             (class, tag) => return Err(WireError::Tag { tag, class }),
         };

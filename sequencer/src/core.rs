@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::{B256, Bytes};
-use fusion_consensus::{Engine, Input, Message, Output, PeerId, Recipient};
+use fusion_consensus::{Engine, Evidence, Input, Message, Output, PeerId, Recipient};
 use fusion_mempool::{Origin, Pool, PoolTransaction, Reject};
 use fusion_types::{
     BlockId, Committee, DecidedBlock, Genesis, Height, LaneHashes, NetworkId, RollupId, Round, SealedBlock, State,
@@ -122,7 +122,7 @@ pub enum Action {
         reason: String,
     },
     /// A validator signed two contradicting messages.
-    Evidence(fusion_consensus::Evidence),
+    Evidence(Evidence),
     /// Stop at once: going on could break a promise.
     Fatal(String),
 }
@@ -307,6 +307,11 @@ impl Core {
     /// The tips that peers told.
     pub fn peer_tips(&self) -> impl Iterator<Item = (PeerId, Height)> {
         self.engine.peer_tips()
+    }
+
+    /// The evidence at hand, oldest first.
+    pub fn evidence(&self) -> impl Iterator<Item = &Evidence> {
+        self.engine.evidence()
     }
 
     fn take(&mut self, now: Now, event: Event, actions: &mut Vec<Action>) {

@@ -26,7 +26,7 @@ use crate::exit::{Exit, ExitError};
 use crate::handle::{DISK_FULL, NodeEnd, NodeStatus, Submission};
 use crate::metrics::Metrics;
 use crate::network::Network;
-use crate::store::{Record, Store, StoreError};
+use crate::store::{EvidenceFile, Record, Store, StoreError};
 use intake::{Inbound, Inboxes};
 use report::Reporter;
 use serve::Server;
@@ -63,8 +63,39 @@ struct Node {
     /// When this node's users' transactions came in, until they are decided. Bounded by the pool: cleared with it.
     taken_in: HashMap<(RollupId, TxHash), Instant>,
     strikes: BTreeMap<PeerId, Vec<Instant>>,
+    evidence: Unsaved,
     status: watch::Sender<Arc<NodeStatus>>,
     stop: watch::Receiver<bool>,
+}
+
+/// Evidence on its way to its file. One who contradicts itself at every height must not cost a sync each time.
+struct Unsaved {
+    file: EvidenceFile,
+    is_new: bool,
+    may_write_at: Instant,
+}
+
+impl Unsaved {
+    fn new(file: EvidenceFile) -> Self {
+        Self {
+            file,
+            is_new: false,
+            may_write_at: Instant::now(),
+        }
+    }
+
+    /// Writes what is new, unless it wrote a moment ago. Losing it loses no promise, so that a failure ends nothing.
+    fn save(&mut self, core: &Core) {
+        if !self.is_new || Instant::now() < self.may_write_at {
+            return;
+        }
+        self.is_new = false;
+        self.may_write_at = Instant::now() + EVIDENCE_INTERVAL;
+        let kept: Vec<_> = core.evidence().copied().collect();
+        if let Err(error) = self.file.write(&kept) {
+            tracing::error!(%error, "evidence cannot be kept");
+        }
+    }
 }
 
 /// A user who waits for the outcome of a submission.
@@ -73,6 +104,9 @@ struct Waiting {
     keys: Vec<(RollupId, TxHash)>,
     since: Instant,
 }
+
+/// The evidence file is written this often at most.
+const EVIDENCE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// `taken_in` forgets everything beyond this many entries: it only feeds a histogram.
 const TAKEN_IN_MAX: usize = 200_000;
@@ -95,7 +129,11 @@ impl Node {
             let wake_at = deadline.map_or(report_at, |at| at.min(report_at));
             tokio::select! {
                 biased;
-                _ = stop.changed() => return Ok(()),
+                _ = stop.changed() => {
+                    self.evidence.may_write_at = Instant::now();
+                    self.evidence.save(&self.core);
+                    return Ok(());
+                }
                 Some(event) = inboxes.ordering.recv() => {
                     if let Some(inbound) = inboxes.decode(event) {
                         self.receive(inbound, &mut events, &mut credits);
@@ -115,6 +153,7 @@ impl Node {
             let actions = self.core.turn(self.now(), events);
             self.carry_out(actions)?;
             drop(credits);
+            self.evidence.save(&self.core);
             self.reporter.publish(&self.core, &self.network, &end.status);
         }
     }
@@ -257,9 +296,9 @@ impl Node {
             Action::ServeSync { peer, from, to } => self.server.blocks(peer, from, to),
             Action::ServeBlock { peer, height, id } => self.server.block(peer, height, id),
             Action::Fault { peer, reason } => self.fault(peer, &reason),
-            Action::Evidence(evidence) => {
-                tracing::error!(?evidence, "a validator signed two contradicting messages");
-                self.reporter.evidence(&evidence);
+            Action::Evidence(_) => {
+                self.evidence.is_new = true;
+                self.reporter.evidence(self.core.evidence());
             }
             Action::Persist(_) | Action::Fatal(_) => unreachable!("taken out before the flush"),
         }

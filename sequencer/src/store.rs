@@ -10,6 +10,7 @@
 //! | `log/00000001.seg`, … | the block log: bodies and decisions; the only authority (`store/segment.rs`) |
 //! | `wal/even`, `wal/odd` | what consensus must remember of the height in progress (`store/wal.rs`) |
 //! | `guard/state` | the last signatures of this node's key (`store/guard.rs`) |
+//! | `evidence` | signatures that convict validators (`store/evidence.rs`) |
 //! | `index/` | transaction and sequence number to height; built again at any doubt (`store/index.rs`) |
 //!
 //! The order of a commit: a decision is durable before the guard that follows it, and before a record of the WAL
@@ -21,6 +22,7 @@ mod check;
 mod disk;
 pub(crate) use disk::lock_soon;
 mod error;
+mod evidence;
 mod flush;
 mod frame;
 mod guard;
@@ -41,6 +43,7 @@ use fusion_types::{Certificate, DecidedBlock, Genesis, Height, SealedBlock, Stat
 
 pub use check::{Report, check};
 pub use error::StoreError;
+pub use evidence::EvidenceFile;
 pub use reader::{LogReader, Place, RawBlock};
 
 use flush::{Flusher, Written};

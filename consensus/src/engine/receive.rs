@@ -59,13 +59,18 @@ impl Engine {
             Message::Block(block) => self.body(peer, block),
             // The pool's business; the shell takes these out before.
             Message::Transactions(_) => {}
-            Message::Proposal(_) | Message::Vote(_) | Message::Polka(_) | Message::RoundCertificate(_)
+            Message::Proposal(_)
+            | Message::Vote(_)
+            | Message::Polka(_)
+            | Message::RoundCertificate(_)
+            | Message::Evidence(_)
                 if !is_validator =>
             {
                 self.fault(peer, Fault::Stranger);
             }
             Message::Proposal(proposal) => self.sort(peer, proposal.height, message),
             Message::Vote(vote) => self.sort(peer, vote.height, message),
+            Message::Evidence(evidence) => self.told(peer, *evidence),
             Message::Polka(Polka { height, .. }) | Message::RoundCertificate(RoundCertificate { height, .. }) => {
                 self.sort(peer, height, message);
             }
@@ -150,10 +155,34 @@ impl Engine {
             self.halt(FatalError::KeyInUse(evidence.height()));
             return;
         }
-        if self.evidence.add(evidence) {
-            tracing::warn!(validator = %evidence.validator(), height = %evidence.height(), "a validator contradicts itself");
+        // The mesh is full: whoever finds it tells all.
+        if self.keep(evidence) {
+            self.send(Recipient::Validators, Message::Evidence(Box::new(evidence)));
+        }
+    }
+
+    /// Another validator found someone out. What it says of this node's key may be old, and stops it only as any other
+    /// signature of the key does.
+    fn told(&mut self, peer: PeerId, evidence: Evidence) {
+        if !self.evidence.wants(&evidence) || evidence.height().0 > self.height().0.saturating_add(HEIGHTS_AHEAD_MAX) {
+            return;
+        }
+        let committee = self.schedule.committee(evidence.height());
+        if evidence.verify(self.network, committee) {
+            self.witness_evidence(&evidence);
+            self.keep(evidence);
+        } else {
+            self.fault(peer, Fault::Evidence);
+        }
+    }
+
+    fn keep(&mut self, evidence: Evidence) -> bool {
+        let is_new = !self.halted && self.evidence.add(evidence);
+        if is_new {
+            tracing::error!(validator = %evidence.validator(), height = %evidence.height(), "a validator contradicts itself");
             self.outputs.push(Output::Evidence(evidence));
         }
+        is_new
     }
 
     fn proposal(&mut self, proposal: &SignedProposal) -> Result<(), Fault> {

@@ -8,6 +8,7 @@
 use fusion_types::{Certificate, Height, VoteKind};
 
 use super::Engine;
+use crate::evidence::Evidence;
 use crate::guard::{GuardRefusal, GuardState, GuardVerdict};
 use crate::interface::{FatalError, Fault, Recipient};
 use crate::signing::{SignedProposal, SignedVote};
@@ -73,6 +74,20 @@ impl Engine {
         };
         if self.is_foreign_vote(&vote) {
             self.other_life(vote.height);
+        }
+    }
+
+    /// Looks at verified evidence.
+    pub(super) fn witness_evidence(&mut self, evidence: &Evidence) {
+        let is_foreign = Some(evidence.validator()) == self.me
+            && match evidence {
+                Evidence::Votes(first, second) => self.is_foreign_vote(first) || self.is_foreign_vote(second),
+                Evidence::Proposals(first, second) => {
+                    self.is_foreign_proposal(first) || self.is_foreign_proposal(second)
+                }
+            };
+        if is_foreign {
+            self.other_life(evidence.height());
         }
     }
 

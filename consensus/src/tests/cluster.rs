@@ -171,7 +171,8 @@ impl Cluster {
 
     /// Boots a node from its disk and connects it to all that are up.
     pub(super) fn start(&mut self, index: usize) {
-        let disk = &self.nodes[index].disk;
+        let node = &self.nodes[index];
+        let disk = &node.disk;
         let recovery = Recovery {
             tip: disk.tip(),
             rotation: disk.rotation.clone(),
@@ -179,6 +180,7 @@ impl Cluster {
             wal_readable: disk.wal_readable,
             guard: disk.guard,
             bodies: disk.bodies.values().cloned().collect(),
+            evidence: node.evidence.clone(),
         };
         let config = EngineConfig {
             network: NETWORK,

@@ -285,7 +285,16 @@ fn an_equivocator_is_convicted_by_its_own_signatures() {
         assert!(evidence.iter().all(|evidence| evidence.validator() == culprit));
     }
     assert!(matches!(cluster.nodes[2].evidence[0], Evidence::Votes(..)));
-    assert!(cluster.engine(2).evidence().count() > 0);
+    // Only node 2 saw both faces of most heights; it told the others, and they remember.
+    cluster.run_for(50);
+    let known = |cluster: &Cluster, node| cluster.engine(node).evidence().count();
+    assert!(known(&cluster, 2) > 15);
+    for node in [0, 1] {
+        assert_eq!(known(&cluster, node), known(&cluster, 2));
+        cluster.stop(node);
+        cluster.start(node);
+        assert_eq!(known(&cluster, node), known(&cluster, 2));
+    }
 }
 
 #[test]

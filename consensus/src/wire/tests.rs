@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 use super::{Class, Forwarded, Message, SYNC_BLOCKS_MAX, WireError};
 use crate::certificates::{Polka, RoundCertificate, RoundReason, RoundVote};
+use crate::evidence::Evidence;
 use crate::signing::{SignedProposal, SignedVote};
 
 const CLASSES: [Class; 4] = [Class::Votes, Class::Bodies, Class::Transactions, Class::Sync];
@@ -71,7 +72,7 @@ fn any_consensus_message() -> impl Strategy<Value = Message> {
         proptest::option::of(any::<u32>()),
         any::<bool>(),
     );
-    (0_u8..4, numbers).prop_map(|(shape, (height, round, byte, valid, flag))| {
+    (0_u8..6, numbers).prop_map(|(shape, (height, round, byte, valid, flag))| {
         let (height, round) = (Height(height), Round(round));
         let (id, signature) = (BlockId(B256::repeat_byte(byte)), B512::repeat_byte(byte));
         let author = ValidatorId(B256::repeat_byte(byte));
@@ -83,23 +84,27 @@ fn any_consensus_message() -> impl Strategy<Value = Message> {
             block: flag.then_some(id),
             signature,
         };
+        let proposal = SignedProposal {
+            height,
+            round,
+            valid_round: valid.map(Round),
+            block: id,
+            proposer: author,
+            signature,
+        };
+        let ballot = SignedVote {
+            height,
+            round,
+            kind,
+            block: flag.then_some(id),
+            validator: author,
+            signature,
+        };
         match shape {
-            0 => Message::Proposal(SignedProposal {
-                height,
-                round,
-                valid_round: valid.map(Round),
-                block: id,
-                proposer: author,
-                signature,
-            }),
-            1 => Message::Vote(SignedVote {
-                height,
-                round,
-                kind,
-                block: flag.then_some(id),
-                validator: author,
-                signature,
-            }),
+            0 => Message::Proposal(proposal),
+            1 => Message::Vote(ballot),
+            3 => Message::Evidence(Box::new(Evidence::Votes(ballot, SignedVote { block: None, ..ballot }))),
+            4 => Message::Evidence(Box::new(Evidence::Proposals(proposal, proposal))),
             2 => Message::Polka(Polka {
                 height,
                 round,
@@ -189,7 +194,7 @@ proptest! {
     }
 
     #[test]
-    fn random_bytes_never_panic(tag in 0_u8..12, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn random_bytes_never_panic(tag in 0_u8..13, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let bytes = Bytes::from([vec![tag], bytes].concat());
         for class in CLASSES {
             if let Ok(message) = Message::decode(class, &bytes) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use alloy_primitives::Bytes;
 use ed25519_dalek::SigningKey;
-use fusion_consensus::{CommitteeSchedule, Engine, EngineConfig, GuardState, Timeouts, Tip, WalRecord};
+use fusion_consensus::{CommitteeSchedule, Engine, EngineConfig, Evidence, GuardState, Timeouts, Tip, WalRecord};
 use fusion_mempool::PoolLimits;
 use fusion_types::{BlockId, Genesis, Height, Round, SealedBlock, State};
 
@@ -89,6 +89,7 @@ impl CoreConfig {
             wal_readable,
             guard: guard.map_err(|error| format!("the sign guard's content does not decode: {error}"))?,
             bodies: recovery.bodies.clone(),
+            evidence: recovery.evidence.clone(),
         };
         Engine::new(config, recovery).map_err(|error| error.to_string())
     }
@@ -107,6 +108,8 @@ pub struct Recovery {
     pub guard: Option<Bytes>,
     /// Bodies logged for the height after the tip.
     pub bodies: Vec<Arc<SealedBlock>>,
+    /// Evidence that was kept.
+    pub evidence: Vec<Evidence>,
 }
 
 /// Where a core stands, for people and for metrics.

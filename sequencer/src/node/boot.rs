@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use super::intake::Inboxes;
 use super::report::Reporter;
 use super::serve::Server;
-use super::{EVENTS_PER_TURN, Node};
+use super::{EVENTS_PER_TURN, Node, Unsaved};
 use crate::config::Config;
 use crate::core::{Core, CoreConfig, Recovery};
 use crate::exit::{Exit, ExitError};
@@ -25,7 +25,7 @@ use crate::keys::Keys;
 use crate::metrics::{self, Metrics};
 use crate::network::{self, Inbox, Limits, Network, NetworkConfig, Timing, ValidatorAddress};
 use crate::rpc;
-use crate::store::{self, LogReader, Options, Recovered, Store, StoreError, WalStatus};
+use crate::store::{self, EvidenceFile, LogReader, Options, Recovered, Store, StoreError, WalStatus};
 
 /// Frames of votes that may wait for the node thread.
 const ORDERING_MAX: usize = 4096;
@@ -65,7 +65,8 @@ pub async fn run(config: Config, keys: Keys, genesis: Genesis, stop: watch::Rece
         "follower"
     };
     let metrics = Metrics::new(&config.node.name, role, env!("CARGO_PKG_VERSION"));
-    let reporter = Reporter::new(&config, &keys, &genesis, metrics.clone());
+    let mut reporter = Reporter::new(&config, &keys, &genesis, metrics.clone());
+    reporter.evidence(core.evidence());
     let (handle, end) = NodeHandle::new(genesis.clone(), reader.clone(), reporter.status(&core));
     let rpc = start_rpc(&config, handle.clone(), metrics.clone(), stop.clone()).await?;
     start_metrics(&config, &handle, &metrics, stop.clone()).await?;
@@ -82,6 +83,7 @@ pub async fn run(config: Config, keys: Keys, genesis: Genesis, stop: watch::Rece
         replies: std::collections::BTreeMap::new(),
         taken_in: HashMap::with_capacity(EVENTS_PER_TURN),
         strikes: std::collections::BTreeMap::new(),
+        evidence: Unsaved::new(EvidenceFile::new(&config.node.home)),
         status: end.status.clone(),
         stop,
     };
@@ -178,6 +180,7 @@ fn core(config: &Config, keys: &Keys, genesis: &Arc<Genesis>, recovered: Recover
         wal_readable: recovered.wal.status == WalStatus::Readable,
         guard: recovered.guard,
         bodies: recovered.bodies,
+        evidence: EvidenceFile::new(&config.node.home).read(),
     };
     Core::new(core_config, recovery).map_err(|error| ExitError::new(Exit::Config, error))
 }

@@ -73,20 +73,9 @@ impl Reporter {
         self.decided = true;
     }
 
-    /// Keeps evidence for `fusion_evidence`. The engine bounds how much there is.
-    pub(super) fn evidence(&mut self, evidence: &Evidence) {
-        let (kind, round, first, second) = match evidence {
-            Evidence::Votes(first, second) => ("votes", first.round, encode(first), encode(second)),
-            Evidence::Proposals(first, second) => ("proposals", first.round, encode(first), encode(second)),
-        };
-        self.evidence.push(EvidenceJson {
-            kind: kind.to_owned(),
-            validator: Hash(evidence.validator().0),
-            height: evidence.height().0,
-            round: round.0,
-            first: Data(first.into()),
-            second: Data(second.into()),
-        });
+    /// Takes over the engine's evidence for `fusion_evidence`.
+    pub(super) fn evidence<'a>(&mut self, kept: impl Iterator<Item = &'a Evidence>) {
+        self.evidence = kept.map(evidence_json).collect();
     }
 
     /// Publishes what changed, if it is time to.
@@ -224,5 +213,20 @@ impl Reporter {
             self.metrics.rebound();
         }
         self.counted = counters;
+    }
+}
+
+fn evidence_json(evidence: &Evidence) -> EvidenceJson {
+    let (kind, round, first, second) = match evidence {
+        Evidence::Votes(first, second) => ("votes", first.round, encode(first), encode(second)),
+        Evidence::Proposals(first, second) => ("proposals", first.round, encode(first), encode(second)),
+    };
+    EvidenceJson {
+        kind: kind.to_owned(),
+        validator: Hash(evidence.validator().0),
+        height: evidence.height().0,
+        round: round.0,
+        first: Data(first.into()),
+        second: Data(second.into()),
     }
 }

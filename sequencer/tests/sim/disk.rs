@@ -113,6 +113,7 @@ impl Disk {
             wal_readable: !self.wal_lost,
             guard: self.guard.clone(),
             bodies: self.bodies.values().filter(undecided).cloned().collect(),
+            evidence: Vec::new(),
             state,
         }
     }
