@@ -114,14 +114,11 @@ impl Plan {
     pub(super) fn load_or_create(home: &Path, count: Option<u16>, base_port: Option<u16>) -> Result<Self, ExitError> {
         if !home.join("genesis.json").exists() {
             create(home, count.unwrap_or(NODES), base_port)?;
-        } else if base_port.is_some() {
-            let message = format!("{} has its ports already: leave out --base-port", home.display());
-            return Err(ExitError::new(Exit::Usage, message));
         }
-        Self::load(home, count)
+        Self::load(home, count, base_port)
     }
 
-    fn load(home: &Path, count: Option<u16>) -> Result<Self, ExitError> {
+    fn load(home: &Path, count: Option<u16>, base_port: Option<u16>) -> Result<Self, ExitError> {
         let path = home.join("genesis.json");
         let (json, genesis) = genesis::read(&path)?;
         let mut nodes = Vec::with_capacity(json.validators.len());
@@ -145,6 +142,16 @@ impl Plan {
                 "{} has {} nodes, not {count}; leave out --nodes",
                 home.display(),
                 nodes.len()
+            );
+            return Err(ExitError::new(Exit::Usage, message));
+        }
+        if let Some(base) = base_port
+            && let Some(first) = nodes.first().map(|node| node.p2p.port())
+            && base != first
+        {
+            let message = format!(
+                "{} has its ports already, from {first} on, not {base}; leave out --base-port",
+                home.display()
             );
             return Err(ExitError::new(Exit::Usage, message));
         }
@@ -296,4 +303,28 @@ fn udp_is_free(address: SocketAddr) -> bool {
 
 fn tcp_is_free(address: SocketAddr) -> bool {
     TcpListener::bind(address).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_that_the_home_has_may_be_repeated_and_another_is_refused_with_both() {
+        let folder = tempfile::tempdir().unwrap();
+        create(folder.path(), 1, None).unwrap();
+        let config = Config::load(&folder.path().join("node0").join(config::FILE_NAME), &[]).unwrap();
+        let first = config.p2p.listen.port();
+        // Somebody else may take the port meanwhile, which is another refusal.
+        let same = Plan::load_or_create(folder.path(), None, Some(first));
+        assert_ne!(same.err().map(|error| error.exit), Some(Exit::Usage));
+        let refused = Plan::load_or_create(folder.path(), None, Some(first ^ 1));
+        let refused = refused.err().unwrap();
+        assert_eq!(refused.exit, Exit::Usage);
+        assert!(
+            refused.message.contains(&format!("from {first} on, not {}", first ^ 1)),
+            "{}",
+            refused.message
+        );
+    }
 }
