@@ -23,6 +23,7 @@ mod genesis;
 mod guard;
 mod init;
 mod keygen;
+mod lock;
 mod start;
 mod status;
 mod verify;

@@ -147,11 +147,13 @@ fn devnet_orders_survives_a_kill_resumes_and_leaves_nothing_behind() {
     let url = devnet.ready["nodes"][1]["rpc"].as_str().unwrap().replace("http://", "");
     eventually("the node answers again", || TcpStream::connect(&url).is_ok());
     eventually("the node catches up", || devnet.height(1) > height);
-    kill_process(pid(by_hand.id().into()), Signal::TERM).unwrap();
-    assert_eq!(by_hand.wait().unwrap().code(), Some(0));
+    let told = || serde_json::from_str::<Value>(&std::fs::read_to_string(home.join("devnet.json")).unwrap()).unwrap();
+    eventually("its new process is told", || told()["nodes"][1]["pid"] == by_hand.id());
 
+    // What was started by hand ends with the others.
     let pids = devnet.pids();
     let (status, took) = devnet.terminate();
+    assert_eq!(by_hand.wait().unwrap().code(), Some(0));
     assert_eq!(status.code(), Some(0));
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert!(
