@@ -26,6 +26,7 @@ impl Devnet {
             .args(["devnet", "--json", "--home"])
             .arg(home)
             .args(more)
+            .env("TMPDIR", home.parent().unwrap())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -135,6 +136,16 @@ fn devnet_orders_survives_a_kill_resumes_and_leaves_nothing_behind() {
     let written = std::fs::read_to_string(home.join("devnet.json")).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), devnet.ready);
 
+    // The client commands find it without being told where it is.
+    let fusion = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fusion"));
+        command.args(args).env("TMPDIR", folder.path()).output().unwrap()
+    };
+    let status = fusion(&["status"]);
+    assert!(status.status.success(), "{status:?}");
+    let status = String::from_utf8(status.stdout).unwrap();
+    assert_eq!(status.matches("voting power 4 of 4 (3 decide)").count(), 4, "{status}");
+
     // One of four is lost: the others go on, and it comes back by hand with the command that is printed for it.
     let lost = devnet.ready["nodes"][1]["home"].as_str().unwrap().to_owned();
     kill_process(devnet.pids()[1], Signal::KILL).unwrap();
@@ -161,6 +172,9 @@ fn devnet_orders_survives_a_kill_resumes_and_leaves_nothing_behind() {
         "a node is left"
     );
     assert!(!home.join("devnet.json").exists());
+    let refused = fusion(&["devnet", "--home", home.to_str().unwrap(), "--base-port", "1024"]);
+    assert_eq!(refused.status.code(), Some(64));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "a link is left");
 
     // The same chain goes on, and when devnet is killed its nodes end too.
     let devnet = Devnet::start(&home, &[]);
