@@ -62,6 +62,11 @@ pub(super) struct Cluster {
 }
 
 impl ClusterArgs {
+    /// Whether it is about all nodes of a devnet, whichever they are, and not about nodes that were named one by one.
+    pub(super) fn is_whole_devnet(&self) -> bool {
+        self.url.is_empty()
+    }
+
     /// The nodes that the options name.
     pub(super) fn find(&self) -> Result<Cluster, ExitError> {
         let file = match &self.devnet {
