@@ -16,17 +16,17 @@ use std::time::Duration;
 
 use fusion_types::{Cursor, RollupBlock, RollupId};
 use jsonrpsee::core::JsonRawValue;
-use jsonrpsee::core::client::{Error as RpcError, Subscription};
+use jsonrpsee::core::client::Subscription;
 use tokio::time::Instant;
 
 use crate::cursor::{CursorError, CursorFile};
-use crate::json::{CursorJson, ErrorData, Hash, RollupBlockJson, StatusJson, StreamJson, from_str};
+use crate::json::CursorJson;
 use crate::node::{Connection, NodeUrl};
-use crate::submit::plain;
 use crate::trust::Trust;
 
-/// Names of the errors by which a node says that our cursor is not on its stream.
-const WRONG_HEAD: [&str; 2] = ["wrong_head", "inside_lane"];
+mod answers;
+
+use answers::{Fault, decode_block, fault_of, open, range};
 
 /// Where to start in a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,13 +140,6 @@ struct Source {
     live: Option<Subscription<Box<JsonRawValue>>>,
     /// Whether the subscription has brought a block.
     delivered: bool,
-}
-
-/// Why a node is left.
-#[derive(Debug)]
-enum Fault {
-    Lied(String),
-    Failed(String),
 }
 
 impl Follower {
@@ -434,47 +427,6 @@ impl Follower {
             },
         }
     }
-}
-
-/// Connects, and checks that the node is of the network: a follower of the wrong network would find no liar, only silence.
-async fn open(url: &NodeUrl, trust: &Trust, timeout: Duration) -> Result<Connection, Fault> {
-    let opened = Connection::open(url, timeout).await;
-    let connection = opened.map_err(|error| Fault::Failed(plain(&error)))?;
-    let status = connection.status().await.map_err(|error| fault_of(&error))?;
-    let status: StatusJson = from_str(status.get()).map_err(|error| Fault::Lied(format!("status: {error}")))?;
-    if status.network != Hash(trust.network.0) {
-        let (theirs, ours) = (status.network, trust.network);
-        return Err(Fault::Lied(format!("it is of network {theirs}, expected {ours}")));
-    }
-    Ok(connection)
-}
-
-async fn range(connection: &Connection, from: &CursorJson) -> Result<Vec<RollupBlock>, Fault> {
-    let answer = connection.stream_range(from).await.map_err(|error| fault_of(&error))?;
-    let stream: StreamJson =
-        from_str(answer.get()).map_err(|error| Fault::Lied(format!("answer of fusion_getStream: {error}")))?;
-    let blocks = stream.blocks.iter().map(RollupBlock::try_from);
-    blocks
-        .collect::<Result<_, _>>()
-        .map_err(|error| Fault::Lied(format!("block of the stream: {error}")))
-}
-
-fn decode_block(text: &str) -> Result<RollupBlock, Fault> {
-    let json = from_str::<RollupBlockJson>(text);
-    json.and_then(|json| RollupBlock::try_from(&json))
-        .map_err(|error| Fault::Lied(format!("block of the stream: {error}")))
-}
-
-/// A refused call. Our cursor is proved by certificates, so a node that finds another head there has a false history.
-fn fault_of(error: &RpcError) -> Fault {
-    if let RpcError::Call(object) = error {
-        let data = object.data().map_or("", |data| data.get());
-        let data: Option<ErrorData> = serde_json::from_str(data).ok();
-        if data.is_some_and(|data| WRONG_HEAD.contains(&data.name.as_str())) {
-            return Fault::Lied(format!("refuses the cursor: {}", object.message()));
-        }
-    }
-    Fault::Failed(plain(error))
 }
 
 #[cfg(test)]

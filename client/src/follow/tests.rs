@@ -4,7 +4,7 @@ use alloy_primitives::{B256, Bytes};
 
 use super::*;
 use crate::fake::{Chain, FakeNode, Manners, ROLLUP};
-use crate::json::Data;
+use crate::json::{Data, Hash, RollupBlockJson};
 
 fn quick() -> FollowOptions {
     FollowOptions {
