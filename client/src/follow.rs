@@ -1,8 +1,8 @@
 //! Following a rollup's stream over several nodes.
 //!
 //! Promises: every block that comes out is verified (certificate, proof, transactions) and continues the one before it exactly, whichever
-//! nodes it came from. A node that lies is named with the check that it failed and is left for good. A node that
-//! dies, hangs or has less than another is left and tried again later, with growing pauses. Where the stream has not gone on yet, it waits.
+//! nodes it came from. A node that lies is named with the check that it failed and is left for good, and so is one that says
+//! to be of another network. A node that dies, hangs or has less than another is left and tried again later, with growing pauses. Where the stream has not gone on yet, it waits.
 //!
 //! Delivery: the cursor is stored when the reader calls [`Follower::acknowledge`], after it has dealt with a block. So a crash in between
 //! repeats that block: **at least once**. A reader that stores its own state together with the event's cursor in one
@@ -11,10 +11,10 @@
 //! How: it asks for ranges until a node has no more (a request is paced by the reader, so memory stays bounded), then subscribes. While
 //! nothing comes, it asks another node now and then whether there is more, so that a node which withholds is noticed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use fusion_types::{Cursor, RollupBlock, RollupId};
+use fusion_types::{Cursor, NetworkId, RollupBlock, RollupId};
 use jsonrpsee::core::JsonRawValue;
 use jsonrpsee::core::client::Subscription;
 use tokio::time::Instant;
@@ -83,6 +83,13 @@ pub enum Event {
         /// Whether it lied: then it is not asked again.
         lied: bool,
     },
+    /// A node says that it is of another network, which is its word alone: it is not asked again, the others are.
+    OtherNetwork {
+        /// Its address.
+        url: String,
+        /// The network that it says to be of.
+        network: NetworkId,
+    },
 }
 
 /// Why a follower cannot go on.
@@ -91,10 +98,29 @@ pub enum FollowError {
     /// An address cannot be used, or there is none.
     #[error("{0}")]
     Url(String),
-    /// Every node lied.
-    #[error("every node lied, the last one at {url}: {check}")]
+    /// The genesis names no such rollup, so that no honest node of its network has its stream.
+    #[error("rollup {rollup} is not registered; registered are {}", list(registered))]
+    UnknownRollup {
+        /// The rollup that was asked for.
+        rollup: RollupId,
+        /// Those that there are.
+        registered: Vec<RollupId>,
+    },
+    /// Every node says that it is of another network. No proof, but rather the genesis is the wrong one than all of them lie.
+    #[error(
+        "the genesis is of network {expected}, but every node says to be of {}",
+        list(claimed)
+    )]
+    OtherNetwork {
+        /// The network that is trusted.
+        expected: NetworkId,
+        /// What the nodes say, without repeats.
+        claimed: Vec<NetworkId>,
+    },
+    /// Every node lied, or some did and the others say to be of another network.
+    #[error("no node is left to follow: {url} lied: {check}")]
     NobodyLeft {
-        /// Address of the last node.
+        /// Address of the last liar.
         url: String,
         /// The check that it failed.
         check: String,
@@ -130,6 +156,8 @@ enum NodeState {
     Usable,
     LeftUntil(Instant),
     Lied(String),
+    /// By its own word.
+    Foreign(NetworkId),
 }
 
 #[derive(Debug)]
@@ -146,7 +174,7 @@ impl Follower {
     /// A follower of the nodes at `urls`, from `start` on. Connects when asked for the first event.
     ///
     /// # Errors
-    /// [`FollowError::Url`] for an unusable address or none.
+    /// [`FollowError::Url`] for an unusable address or none, [`FollowError::UnknownRollup`] for a rollup that the genesis does not name.
     pub fn new<T: AsRef<str>>(
         urls: &[T],
         trust: Trust,
@@ -155,6 +183,11 @@ impl Follower {
     ) -> Result<Self, FollowError> {
         if urls.is_empty() {
             return Err(FollowError::Url("no node to follow: give at least one URL".to_owned()));
+        }
+        let (Start::Sequence(rollup, _) | Start::Cursor(Cursor { rollup, .. })) = start;
+        if !trust.rollups.contains(&rollup) {
+            let registered = trust.rollups;
+            return Err(FollowError::UnknownRollup { rollup, registered });
         }
         let nodes = urls.iter().map(|url| {
             Ok(Node {
@@ -200,7 +233,7 @@ impl Follower {
     /// The next event. Waits for as long as the stream does not go on. Dropping the future loses nothing.
     ///
     /// # Errors
-    /// [`FollowError::NobodyLeft`] when every node lied.
+    /// [`FollowError::NobodyLeft`] when every node lied, [`FollowError::OtherNetwork`] when every one is of another network.
     pub async fn next(&mut self) -> Result<Event, FollowError> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -260,21 +293,35 @@ impl Follower {
                 NodeState::LeftUntil(until) if earliest.is_none_or(|(first, _)| until < first) => {
                     earliest = Some((until, index));
                 }
-                NodeState::LeftUntil(_) | NodeState::Lied(_) => {}
+                NodeState::LeftUntil(_) | NodeState::Lied(_) | NodeState::Foreign(_) => {}
             }
         }
         let Some((until, index)) = earliest else {
-            let last = self.nodes.last().map(|node| (node.url.to_string(), &node.state));
-            return Err(match last {
-                Some((url, NodeState::Lied(check))) => FollowError::NobodyLeft {
-                    url,
-                    check: check.clone(),
-                },
-                _ => FollowError::Url("no node to follow".to_owned()),
-            });
+            return Err(self.nobody_left());
         };
         tokio::time::sleep_until(until).await;
         Ok(index)
+    }
+
+    /// Why there is no node to try any more.
+    fn nobody_left(&self) -> FollowError {
+        let (mut liar, mut claimed) = (None, BTreeSet::new());
+        for node in &self.nodes {
+            match &node.state {
+                NodeState::Lied(check) => liar = Some((node.url.to_string(), check.clone())),
+                NodeState::Foreign(network) => {
+                    claimed.insert(*network);
+                }
+                NodeState::Usable | NodeState::LeftUntil(_) => {}
+            }
+        }
+        match liar {
+            Some((url, check)) => FollowError::NobodyLeft { url, check },
+            None => FollowError::OtherNetwork {
+                expected: self.trust.network,
+                claimed: claimed.into_iter().collect(),
+            },
+        }
     }
 
     /// Takes one step with the current source: a range, the start of the subscription, or one item of it.
@@ -319,7 +366,7 @@ impl Follower {
         let usable = |node: &Node| match node.state {
             NodeState::Usable => true,
             NodeState::LeftUntil(until) => until <= now,
-            NodeState::Lied(_) => false,
+            NodeState::Lied(_) | NodeState::Foreign(_) => false,
         };
         for other in others.filter(|index| usable(&self.nodes[*index])).collect::<Vec<_>>() {
             match self.peek(other).await {
@@ -398,6 +445,13 @@ impl Follower {
         }
         let node = &mut self.nodes[index];
         let (reason, lied) = match fault {
+            Fault::Foreign(network) => {
+                tracing::debug!(url = %node.url, %network, "node of another network left");
+                node.state = NodeState::Foreign(network);
+                let url = node.url.to_string();
+                self.events.push_back(Event::OtherNetwork { url, network });
+                return;
+            }
             Fault::Lied(check) => {
                 node.state = NodeState::Lied(check.clone());
                 (check, true)
@@ -427,6 +481,11 @@ impl Follower {
             },
         }
     }
+}
+
+fn list(items: &[impl std::fmt::Display]) -> String {
+    let items: Vec<String> = items.iter().map(ToString::to_string).collect();
+    items.join(", ")
 }
 
 #[cfg(test)]

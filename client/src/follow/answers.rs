@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use fusion_types::RollupBlock;
+use fusion_types::{NetworkId, RollupBlock};
 use jsonrpsee::core::client::Error as RpcError;
 
-use crate::json::{CursorJson, ErrorData, Hash, RollupBlockJson, StatusJson, StreamJson, from_str};
+use crate::json::{CursorJson, ErrorData, RollupBlockJson, StatusJson, StreamJson, from_str};
 use crate::node::{Connection, NodeUrl};
 use crate::submit::plain;
 use crate::trust::Trust;
@@ -20,6 +20,8 @@ const WRONG_HEAD: [&str; 2] = ["wrong_head", "inside_lane"];
 pub(super) enum Fault {
     Lied(String),
     Failed(String),
+    /// It says that it is of this other network.
+    Foreign(NetworkId),
 }
 
 /// Connects, and checks that the node is of the network: a follower of the wrong network would find no liar, only silence.
@@ -28,9 +30,9 @@ pub(super) async fn open(url: &NodeUrl, trust: &Trust, timeout: Duration) -> Res
     let connection = opened.map_err(|error| Fault::Failed(plain(&error)))?;
     let status = connection.status().await.map_err(|error| fault_of(&error))?;
     let status: StatusJson = from_str(status.get()).map_err(|error| Fault::Lied(format!("status: {error}")))?;
-    if status.network != Hash(trust.network.0) {
-        let (theirs, ours) = (status.network, trust.network);
-        return Err(Fault::Lied(format!("it is of network {theirs}, expected {ours}")));
+    let network = NetworkId(status.network.0);
+    if network != trust.network {
+        return Err(Fault::Foreign(network));
     }
     Ok(connection)
 }
