@@ -24,6 +24,7 @@ use tokio::sync::Semaphore;
 use super::methods::{Answer, parse, path_rollup, rollup_of};
 use super::openrpc::{self, Method, Scope};
 use super::receipts::receipt_at;
+use super::server::Connection;
 use super::{Rpc, errors};
 use crate::ingress;
 use crate::store::Place;
@@ -229,6 +230,11 @@ fn waits(method: &Method) -> bool {
     matches!(method.name, "eth_sendRawTransactionSync" | "fusion_sendTransactionSync")
 }
 
+/// Whether a method is about what comes later than its answer.
+fn subscribes(method: &Method) -> bool {
+    matches!(method.name, "fusion_subscribe" | "fusion_unsubscribe")
+}
+
 /// The method that a request calls, if this path serves it.
 fn served(request: &Request<'_>) -> Answer<&'static Method> {
     let Some(method) = openrpc::find(request.method_name()) else {
@@ -238,6 +244,12 @@ fn served(request: &Request<'_>) -> Answer<&'static Method> {
              tells of a transaction"
         )));
     };
+    if subscribes(method)
+        && let Some(connection) = request.extensions().get::<Arc<Connection>>()
+        && connection.plain_http
+    {
+        return Err(errors::needs_websocket(method.name, &connection.websocket_url()));
+    }
     let on_rollup = path_rollup(request.extensions()).is_ok();
     match method.scope {
         Scope::Rollup if !on_rollup => Err(errors::method_not_found("this method is served at /rollup/<id>")),
