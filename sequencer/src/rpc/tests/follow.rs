@@ -158,6 +158,40 @@ async fn one_subscription_too_many_is_refused() {
 }
 
 #[tokio::test]
+async fn a_wrong_parameter_of_a_subscription_is_told() {
+    let node = Node::start().await;
+    let client = connect(&node, "/").await;
+    for (kind, params, expected) in [
+        (
+            "stream",
+            json!({"rollup": OPAQUE}),
+            "fusion_subscribe stream: sequence is missing, expected a whole number",
+        ),
+        (
+            "heads",
+            json!({"from": "x"}),
+            "fusion_subscribe heads: from is \"x\", expected a whole number",
+        ),
+        (
+            "receipts",
+            json!({"rollup": OPAQUE, "hashes": [1]}),
+            "fusion_subscribe receipts: hashes is [1], expected a list of hashes",
+        ),
+        (
+            "head",
+            json!({}),
+            "fusion_subscribe: kind is \"head\", expected \"stream\", \"heads\" or \"receipts\"",
+        ),
+    ] {
+        let error = subscribe(&client, kind, params).await.unwrap_err();
+        let jsonrpsee::core::client::Error::Call(error) = error else {
+            panic!("{error}");
+        };
+        assert!(error.message().contains(expected), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn subscriptions_need_a_websocket_and_a_call_of_their_own() {
     let node = Node::start().await;
     for method in ["fusion_subscribe", "fusion_unsubscribe"] {
