@@ -49,6 +49,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 // Only now, so that a crash above repeats the block instead of losing it.
                 follower.acknowledge(&cursor)?;
             }
+            Event::OtherNetwork { url, network } => println!("left {url}: it says to be of network {network}"),
             Event::Left { url, reason, lied } => println!("left {url} ({reason}), lied: {lied}"),
         }
     }

@@ -366,6 +366,7 @@ fn status(served: &Served) -> StatusJson {
         lag: 0,
         peers: 0,
         power_connected: 0,
+        power_total: 4,
         quorum: 3,
         pool_transactions: 0,
         pool_bytes: 0,

@@ -1,8 +1,8 @@
 //! Following a rollup's stream over several nodes.
 //!
 //! Promises: every block that comes out is verified (certificate, proof, transactions) and continues the one before it exactly, whichever
-//! nodes it came from. A node that lies is named with the check that it failed and is left for good. A node that
-//! dies, hangs or has less than another is left and tried again later, with growing pauses. Where the stream has not gone on yet, it waits.
+//! nodes it came from. A node that lies is named with the check that it failed and is left for good, and so is one that says
+//! to be of another network. A node that dies, hangs or has less than another is left and tried again later, with growing pauses. Where the stream has not gone on yet, it waits.
 //!
 //! Delivery: the cursor is stored when the reader calls [`Follower::acknowledge`], after it has dealt with a block. So a crash in between
 //! repeats that block: **at least once**. A reader that stores its own state together with the event's cursor in one
@@ -11,22 +11,22 @@
 //! How: it asks for ranges until a node has no more (a request is paced by the reader, so memory stays bounded), then subscribes. While
 //! nothing comes, it asks another node now and then whether there is more, so that a node which withholds is noticed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use fusion_types::{Cursor, RollupBlock, RollupId};
+use fusion_types::{Cursor, NetworkId, RollupBlock, RollupId};
 use jsonrpsee::core::JsonRawValue;
-use jsonrpsee::core::client::{Error as RpcError, Subscription};
+use jsonrpsee::core::client::Subscription;
 use tokio::time::Instant;
 
 use crate::cursor::{CursorError, CursorFile};
-use crate::json::{CursorJson, ErrorData, Hash, RollupBlockJson, StatusJson, StreamJson, from_str};
+use crate::json::CursorJson;
 use crate::node::{Connection, NodeUrl};
-use crate::submit::plain;
 use crate::trust::Trust;
 
-/// Names of the errors by which a node says that our cursor is not on its stream.
-const WRONG_HEAD: [&str; 2] = ["wrong_head", "inside_lane"];
+mod answers;
+
+use answers::{Fault, decode_block, fault_of, open, range};
 
 /// Where to start in a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +83,13 @@ pub enum Event {
         /// Whether it lied: then it is not asked again.
         lied: bool,
     },
+    /// A node says that it is of another network, which is its word alone: it is not asked again, the others are.
+    OtherNetwork {
+        /// Its address.
+        url: String,
+        /// The network that it says to be of.
+        network: NetworkId,
+    },
 }
 
 /// Why a follower cannot go on.
@@ -91,10 +98,29 @@ pub enum FollowError {
     /// An address cannot be used, or there is none.
     #[error("{0}")]
     Url(String),
-    /// Every node lied.
-    #[error("every node lied, the last one at {url}: {check}")]
+    /// The genesis names no such rollup, so that no honest node of its network has its stream.
+    #[error("rollup {rollup} is not registered; registered are {}", list(registered))]
+    UnknownRollup {
+        /// The rollup that was asked for.
+        rollup: RollupId,
+        /// Those that there are.
+        registered: Vec<RollupId>,
+    },
+    /// Every node says that it is of another network. No proof, but rather the genesis is the wrong one than all of them lie.
+    #[error(
+        "the genesis is of network {expected}, but every node says to be of {}",
+        list(claimed)
+    )]
+    OtherNetwork {
+        /// The network that is trusted.
+        expected: NetworkId,
+        /// What the nodes say, without repeats.
+        claimed: Vec<NetworkId>,
+    },
+    /// Every node lied, or some did and the others say to be of another network.
+    #[error("no node is left to follow: {url} lied: {check}")]
     NobodyLeft {
-        /// Address of the last node.
+        /// Address of the last liar.
         url: String,
         /// The check that it failed.
         check: String,
@@ -130,6 +156,8 @@ enum NodeState {
     Usable,
     LeftUntil(Instant),
     Lied(String),
+    /// By its own word.
+    Foreign(NetworkId),
 }
 
 #[derive(Debug)]
@@ -142,18 +170,11 @@ struct Source {
     delivered: bool,
 }
 
-/// Why a node is left.
-#[derive(Debug)]
-enum Fault {
-    Lied(String),
-    Failed(String),
-}
-
 impl Follower {
     /// A follower of the nodes at `urls`, from `start` on. Connects when asked for the first event.
     ///
     /// # Errors
-    /// [`FollowError::Url`] for an unusable address or none.
+    /// [`FollowError::Url`] for an unusable address or none, [`FollowError::UnknownRollup`] for a rollup that the genesis does not name.
     pub fn new<T: AsRef<str>>(
         urls: &[T],
         trust: Trust,
@@ -162,6 +183,11 @@ impl Follower {
     ) -> Result<Self, FollowError> {
         if urls.is_empty() {
             return Err(FollowError::Url("no node to follow: give at least one URL".to_owned()));
+        }
+        let (Start::Sequence(rollup, _) | Start::Cursor(Cursor { rollup, .. })) = start;
+        if !trust.rollups.contains(&rollup) {
+            let registered = trust.rollups;
+            return Err(FollowError::UnknownRollup { rollup, registered });
         }
         let nodes = urls.iter().map(|url| {
             Ok(Node {
@@ -207,7 +233,7 @@ impl Follower {
     /// The next event. Waits for as long as the stream does not go on. Dropping the future loses nothing.
     ///
     /// # Errors
-    /// [`FollowError::NobodyLeft`] when every node lied.
+    /// [`FollowError::NobodyLeft`] when every node lied, [`FollowError::OtherNetwork`] when every one is of another network.
     pub async fn next(&mut self) -> Result<Event, FollowError> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -267,21 +293,35 @@ impl Follower {
                 NodeState::LeftUntil(until) if earliest.is_none_or(|(first, _)| until < first) => {
                     earliest = Some((until, index));
                 }
-                NodeState::LeftUntil(_) | NodeState::Lied(_) => {}
+                NodeState::LeftUntil(_) | NodeState::Lied(_) | NodeState::Foreign(_) => {}
             }
         }
         let Some((until, index)) = earliest else {
-            let last = self.nodes.last().map(|node| (node.url.to_string(), &node.state));
-            return Err(match last {
-                Some((url, NodeState::Lied(check))) => FollowError::NobodyLeft {
-                    url,
-                    check: check.clone(),
-                },
-                _ => FollowError::Url("no node to follow".to_owned()),
-            });
+            return Err(self.nobody_left());
         };
         tokio::time::sleep_until(until).await;
         Ok(index)
+    }
+
+    /// Why there is no node to try any more.
+    fn nobody_left(&self) -> FollowError {
+        let (mut liar, mut claimed) = (None, BTreeSet::new());
+        for node in &self.nodes {
+            match &node.state {
+                NodeState::Lied(check) => liar = Some((node.url.to_string(), check.clone())),
+                NodeState::Foreign(network) => {
+                    claimed.insert(*network);
+                }
+                NodeState::Usable | NodeState::LeftUntil(_) => {}
+            }
+        }
+        match liar {
+            Some((url, check)) => FollowError::NobodyLeft { url, check },
+            None => FollowError::OtherNetwork {
+                expected: self.trust.network,
+                claimed: claimed.into_iter().collect(),
+            },
+        }
     }
 
     /// Takes one step with the current source: a range, the start of the subscription, or one item of it.
@@ -326,7 +366,7 @@ impl Follower {
         let usable = |node: &Node| match node.state {
             NodeState::Usable => true,
             NodeState::LeftUntil(until) => until <= now,
-            NodeState::Lied(_) => false,
+            NodeState::Lied(_) | NodeState::Foreign(_) => false,
         };
         for other in others.filter(|index| usable(&self.nodes[*index])).collect::<Vec<_>>() {
             match self.peek(other).await {
@@ -405,6 +445,13 @@ impl Follower {
         }
         let node = &mut self.nodes[index];
         let (reason, lied) = match fault {
+            Fault::Foreign(network) => {
+                tracing::debug!(url = %node.url, %network, "node of another network left");
+                node.state = NodeState::Foreign(network);
+                let url = node.url.to_string();
+                self.events.push_back(Event::OtherNetwork { url, network });
+                return;
+            }
             Fault::Lied(check) => {
                 node.state = NodeState::Lied(check.clone());
                 (check, true)
@@ -436,45 +483,9 @@ impl Follower {
     }
 }
 
-/// Connects, and checks that the node is of the network: a follower of the wrong network would find no liar, only silence.
-async fn open(url: &NodeUrl, trust: &Trust, timeout: Duration) -> Result<Connection, Fault> {
-    let opened = Connection::open(url, timeout).await;
-    let connection = opened.map_err(|error| Fault::Failed(plain(&error)))?;
-    let status = connection.status().await.map_err(|error| fault_of(&error))?;
-    let status: StatusJson = from_str(status.get()).map_err(|error| Fault::Lied(format!("status: {error}")))?;
-    if status.network != Hash(trust.network.0) {
-        let (theirs, ours) = (status.network, trust.network);
-        return Err(Fault::Lied(format!("it is of network {theirs}, expected {ours}")));
-    }
-    Ok(connection)
-}
-
-async fn range(connection: &Connection, from: &CursorJson) -> Result<Vec<RollupBlock>, Fault> {
-    let answer = connection.stream_range(from).await.map_err(|error| fault_of(&error))?;
-    let stream: StreamJson =
-        from_str(answer.get()).map_err(|error| Fault::Lied(format!("answer of fusion_getStream: {error}")))?;
-    let blocks = stream.blocks.iter().map(RollupBlock::try_from);
-    blocks
-        .collect::<Result<_, _>>()
-        .map_err(|error| Fault::Lied(format!("block of the stream: {error}")))
-}
-
-fn decode_block(text: &str) -> Result<RollupBlock, Fault> {
-    let json = from_str::<RollupBlockJson>(text);
-    json.and_then(|json| RollupBlock::try_from(&json))
-        .map_err(|error| Fault::Lied(format!("block of the stream: {error}")))
-}
-
-/// A refused call. Our cursor is proved by certificates, so a node that finds another head there has a false history.
-fn fault_of(error: &RpcError) -> Fault {
-    if let RpcError::Call(object) = error {
-        let data = object.data().map_or("", |data| data.get());
-        let data: Option<ErrorData> = serde_json::from_str(data).ok();
-        if data.is_some_and(|data| WRONG_HEAD.contains(&data.name.as_str())) {
-            return Fault::Lied(format!("refuses the cursor: {}", object.message()));
-        }
-    }
-    Fault::Failed(plain(error))
+fn list(items: &[impl std::fmt::Display]) -> String {
+    let items: Vec<String> = items.iter().map(ToString::to_string).collect();
+    items.join(", ")
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What a verifier believes before it has seen anything: a network and its committee.
 
-use fusion_types::{Committee, Genesis, NetworkId};
+use fusion_types::{Committee, Genesis, NetworkId, RollupId};
 
 use crate::json::{GenesisJson, JsonError, from_str};
 
@@ -11,6 +11,8 @@ pub struct Trust {
     pub network: NetworkId,
     /// Who decides.
     pub committee: Committee,
+    /// The rollups that are registered, ascending.
+    pub rollups: Vec<RollupId>,
 }
 
 impl Trust {
@@ -19,6 +21,7 @@ impl Trust {
         Self {
             network: genesis.network(),
             committee: genesis.committee().clone(),
+            rollups: genesis.rollups().iter().map(|rollup| rollup.id).collect(),
         }
     }
 

@@ -4,6 +4,8 @@
 //! The checks themselves are `Receipt::verify`'s; this file gives them names for people.
 
 use fusion_types::{CertificateError, Receipt, ReceiptError};
+use jsonrpsee::core::JsonRawValue;
+use serde::Deserialize;
 
 use crate::json::{JsonError, ReceiptJson, from_str};
 use crate::trust::Trust;
@@ -71,7 +73,7 @@ impl Verdict {
     }
 }
 
-/// Verifies the text of a `receipt.json`. Needs no network.
+/// Verifies the text of a `receipt.json`: a receipt alone, or a node's answer with the receipt in it. Needs no network.
 pub fn verify_receipt(text: &str, trust: &Trust) -> Verdict {
     let receipt = match decode(text) {
         Ok(receipt) => receipt,
@@ -91,7 +93,48 @@ pub fn verify_receipt(text: &str, trust: &Trust) -> Verdict {
     Verdict::failed(passed, failure)
 }
 
+/// What may stand around a receipt.
+#[derive(Deserialize)]
+struct Answer<'a> {
+    /// Around a whole JSON-RPC answer.
+    #[serde(borrow, default)]
+    result: Option<&'a JsonRawValue>,
+    #[serde(borrow, default)]
+    error: Option<&'a JsonRawValue>,
+    /// Around the result of `fusion_getReceipt`.
+    #[serde(borrow, default)]
+    receipt: Option<&'a JsonRawValue>,
+    #[serde(borrow, default)]
+    status: Option<&'a JsonRawValue>,
+}
+
+/// The receipt in `text`, which may be a node's answer. What stands around it proves nothing and is not looked at.
+fn receipt_in(text: &str) -> Result<&str, Failure> {
+    let nothing = |reason| {
+        Err(Failure {
+            check: CHECKS[0],
+            field: "the document".to_owned(),
+            reason,
+        })
+    };
+    let mut text = text;
+    // `result`, and in it `receipt`.
+    for _ in 0..2 {
+        let Ok(answer) = serde_json::from_str::<Answer<'_>>(text) else {
+            return Ok(text);
+        };
+        match (answer.result.or(answer.receipt), answer.error, answer.status) {
+            (Some(inner), ..) => text = inner.get(),
+            (None, Some(error), _) => return nothing(format!("it is no receipt but the error {error}")),
+            (None, None, Some(status)) => return nothing(format!("it holds no receipt, its status is {status}")),
+            (None, None, None) => return Ok(text),
+        }
+    }
+    Ok(text)
+}
+
 fn decode(text: &str) -> Result<Receipt, Failure> {
+    let text = receipt_in(text)?;
     let json = from_str::<ReceiptJson>(text);
     json.and_then(|json| Receipt::try_from(&json)).map_err(|error| Failure {
         check: CHECKS[0],
@@ -101,13 +144,7 @@ fn decode(text: &str) -> Result<Receipt, Failure> {
             JsonError::Disagree { field, other_field, .. } => format!("{field} or {other_field}"),
             _ => "the document".to_owned(),
         },
-        reason: match serde_json::from_str::<serde_json::Value>(text) {
-            // The usual mistake: the whole answer was saved.
-            Ok(value) if value.get("receipt").or_else(|| value.get("result")).is_some() => {
-                format!("{error}; this looks like a node's whole answer, keep only the receipt in it")
-            }
-            _ => error.to_string(),
-        },
+        reason: error.to_string(),
     })
 }
 

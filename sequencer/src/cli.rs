@@ -3,11 +3,12 @@
 //! Results go to stdout, logs and errors to stderr. Every error is one line a problem; the exit code is in
 //! [`crate::exit`]. No command asks a question unless stdin is a terminal, and none overwrites a file.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{self, Config};
 use crate::exit::{self, Exit, ExitError};
@@ -22,6 +23,7 @@ mod genesis;
 mod guard;
 mod init;
 mod keygen;
+mod lock;
 mod start;
 mod status;
 mod verify;
@@ -93,7 +95,7 @@ enum Command {
 
 /// Runs what the process's arguments ask for; returns the exit code.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(without_help_of_help(std::env::args_os().collect())) {
         Ok(cli) => cli,
         Err(error) => {
             let asked = !error.use_stderr();
@@ -113,6 +115,22 @@ pub fn main() -> ExitCode {
             error.exit.into()
         }
     }
+}
+
+/// The arguments, without `--help` behind `help`: clap takes only names of commands there, and the wish is clear.
+fn without_help_of_help(mut args: Vec<OsString>) -> Vec<OsString> {
+    let mut command = Cli::command();
+    for at in 1..args.len() {
+        if command.has_subcommands() && args[at] == "help" {
+            args.retain(|arg| arg != "--help" && arg != "-h");
+            break;
+        }
+        match command.find_subcommand(&args[at]) {
+            Some(next) => command = next.clone(),
+            None => break,
+        }
+    }
+    args
 }
 
 fn run(command: Command) -> Result<(), ExitError> {

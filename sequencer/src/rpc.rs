@@ -11,6 +11,7 @@ mod errors;
 mod finality;
 mod methods;
 mod openrpc;
+mod params;
 mod receipts;
 mod server;
 mod submit;

@@ -408,6 +408,9 @@ fn wrong_command_lines_exit_64_and_help_exits_0() {
         assert!(command.is_empty() || help.contains("Example"), "{command:?}");
     }
     assert!(ok(&["--help"]).contains("Exit codes:"));
+    assert_eq!(ok(&["help", "--help"]), ok(&["help"]));
+    assert_eq!(ok(&["help", "genesis", "new", "-h"]), ok(&["help", "genesis", "new"]));
+    assert_eq!(ok(&["genesis", "help", "--help"]), ok(&["genesis", "help"]));
     assert!(ok(&["version"]).starts_with("fusion "));
 }
 

@@ -26,6 +26,7 @@ impl Devnet {
             .args(["devnet", "--json", "--home"])
             .arg(home)
             .args(more)
+            .env("TMPDIR", home.parent().unwrap())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -135,10 +136,37 @@ fn devnet_orders_survives_a_kill_resumes_and_leaves_nothing_behind() {
     let written = std::fs::read_to_string(home.join("devnet.json")).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), devnet.ready);
 
+    // The client commands find it without being told where it is.
+    let fusion = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fusion"));
+        command.args(args).env("TMPDIR", folder.path()).output().unwrap()
+    };
+    let status = fusion(&["status"]);
+    assert!(status.status.success(), "{status:?}");
+    let status = String::from_utf8(status.stdout).unwrap();
+    assert_eq!(status.matches("voting power 4 of 4 (3 decide)").count(), 4, "{status}");
+
     // One of four is lost: the others go on, and it comes back by hand with the command that is printed for it.
     let lost = devnet.ready["nodes"][1]["home"].as_str().unwrap().to_owned();
     kill_process(devnet.pids()[1], Signal::KILL).unwrap();
     assert_eq!(devnet.order(2, "0x01")["sequence"], 1);
+    let bench = fusion(&[
+        "bench",
+        "--rate",
+        "20",
+        "--warmup",
+        "100ms",
+        "--duration",
+        "1s",
+        "--json",
+    ]);
+    assert!(bench.status.success(), "{bench:?}");
+    let report: Value = serde_json::from_slice(&bench.stdout).unwrap();
+    let silent = devnet.ready["nodes"][1]["rpc"].as_str().unwrap().replace("http://", "");
+    assert_eq!(report["workload"]["leftOut"], json!([silent]), "{report}");
+    assert_eq!(report["workload"]["nodes"], 3);
+    assert!(report["cluster"]["cores"].is_f64(), "{report}");
+    assert_ne!(report["total"]["final"], 0, "{report}");
     let mut by_hand = Command::new(env!("CARGO_BIN_EXE_fusion"))
         .args(["start", "--home", &lost, "--set", "log.level=warn"])
         .spawn()
@@ -147,11 +175,13 @@ fn devnet_orders_survives_a_kill_resumes_and_leaves_nothing_behind() {
     let url = devnet.ready["nodes"][1]["rpc"].as_str().unwrap().replace("http://", "");
     eventually("the node answers again", || TcpStream::connect(&url).is_ok());
     eventually("the node catches up", || devnet.height(1) > height);
-    kill_process(pid(by_hand.id().into()), Signal::TERM).unwrap();
-    assert_eq!(by_hand.wait().unwrap().code(), Some(0));
+    let told = || serde_json::from_str::<Value>(&std::fs::read_to_string(home.join("devnet.json")).unwrap()).unwrap();
+    eventually("its new process is told", || told()["nodes"][1]["pid"] == by_hand.id());
 
+    // What was started by hand ends with the others.
     let pids = devnet.pids();
     let (status, took) = devnet.terminate();
+    assert_eq!(by_hand.wait().unwrap().code(), Some(0));
     assert_eq!(status.code(), Some(0));
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert!(
@@ -159,10 +189,13 @@ fn devnet_orders_survives_a_kill_resumes_and_leaves_nothing_behind() {
         "a node is left"
     );
     assert!(!home.join("devnet.json").exists());
+    let refused = fusion(&["devnet", "--home", home.to_str().unwrap(), "--base-port", "1024"]);
+    assert_eq!(refused.status.code(), Some(64));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "a link is left");
 
     // The same chain goes on, and when devnet is killed its nodes end too.
     let devnet = Devnet::start(&home, &[]);
-    assert_eq!(devnet.order(1, "0x02")["sequence"], 2);
+    assert!(devnet.order(1, "0x02")["sequence"].as_u64().unwrap() > 1);
     let again = devnet.call(3, "fusion_getReceipt", &json!([1001, first["transaction"]]));
     assert_eq!(again["result"]["receipt"]["height"], first["height"], "{again}");
     let pids = devnet.pids();

@@ -4,7 +4,7 @@ use alloy_primitives::{B256, Bytes};
 
 use super::*;
 use crate::fake::{Chain, FakeNode, Manners, ROLLUP};
-use crate::json::Data;
+use crate::json::{Data, Hash, RollupBlockJson};
 
 fn quick() -> FollowOptions {
     FollowOptions {
@@ -38,6 +38,7 @@ async fn read(follower: &mut Follower, count: usize) -> (Vec<RollupBlock>, Vec<(
         match next.await.expect("the stream goes on").unwrap() {
             Event::Block { block, .. } => blocks.push(*block),
             Event::Left { url, reason, lied } => left.push((url, reason, lied)),
+            Event::OtherNetwork { url, network } => left.push((url, network.to_string(), false)),
         }
         assert!(left.len() < 100, "{left:?}");
     }
@@ -168,19 +169,43 @@ async fn a_liar_on_the_live_stream_and_one_asked_aside_are_caught_too() {
 }
 
 #[tokio::test]
-async fn a_node_of_another_network_is_a_liar_and_when_all_are_it_ends() {
+async fn when_all_nodes_are_of_another_network_it_ends_with_both_networks_and_accuses_nobody() {
     let (chain, other) = (Chain::new(3), Chain::with_keys(2, 3));
-    let node = FakeNode::start(&other, 3, honest()).await;
-    let mut follower = follower(&chain, &[&node.url], 0);
-    let event = follower.next().await.unwrap();
-    assert!(
-        matches!(&event, Event::Left { lied: true, reason, .. } if reason.contains("network")),
-        "{event:?}"
+    let nodes = [
+        FakeNode::start(&other, 3, honest()).await,
+        FakeNode::start(&other, 3, honest()).await,
+    ];
+    let mut follower = follower(&chain, &[&nodes[0].url, &nodes[1].url], 0);
+    let (ours, network) = (chain.genesis.network(), other.genesis.network());
+    for node in &nodes {
+        let url = node.url.clone();
+        assert_eq!(follower.next().await.unwrap(), Event::OtherNetwork { url, network });
+    }
+    assert_eq!(
+        follower.next().await.unwrap_err().to_string(),
+        format!("the genesis is of network {ours}, but every node says to be of {network}")
     );
-    let end = follower.next().await.unwrap_err();
-    assert!(
-        matches!(&end, FollowError::NobodyLeft { url, .. } if *url == node.url),
-        "{end}"
+}
+
+#[tokio::test]
+async fn one_node_that_says_to_be_of_another_network_stops_nobody() {
+    let (chain, other) = (Chain::new(6), Chain::with_keys(2, 3));
+    let stranger = FakeNode::start(&other, 3, honest()).await;
+    let good = FakeNode::start(&chain, 6, honest()).await;
+    let mut follower = follower(&chain, &[&stranger.url, &good.url], 0);
+    let (blocks, left) = read(&mut follower, chain.stream(6).len()).await;
+    assert_eq!(blocks, chain.stream(6));
+    assert_eq!(left, [(stranger.url, other.genesis.network().to_string(), false)]);
+}
+
+#[tokio::test]
+async fn a_rollup_that_the_genesis_does_not_name_is_refused_with_those_that_it_names() {
+    let chain = Chain::new(1);
+    let start = Start::Sequence(RollupId(7), 0);
+    let refused = Follower::new(&["http://x"], chain.trust(), start, quick()).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "rollup 7 is not registered; registered are 901, 903"
     );
 }
 

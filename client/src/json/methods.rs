@@ -185,6 +185,8 @@ pub struct StatusJson {
     pub peers: u64,
     /// Voting power connected, its own included.
     pub power_connected: u64,
+    /// Voting power of the whole committee.
+    pub power_total: u64,
     /// Voting power that decides.
     pub quorum: u64,
     /// Transactions waiting.

@@ -1,7 +1,7 @@
 //! A true receipt is valid; one changed anywhere is not, and the failure says where.
 
 use fusion_types::transaction_hash;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::fake::Chain;
@@ -148,12 +148,31 @@ fn a_text_of_the_wrong_shape_names_its_field() {
     let mut upper = receipt.clone();
     *upper.pointer_mut("/laneProof/siblings/0").unwrap() = format!("0x{}", "AB".repeat(32)).into();
     assert_eq!(failure(&upper.to_string()).field, "laneProof.siblings[0]");
-    let mut unknown = receipt.clone();
+    let mut unknown = receipt;
     unknown["header"]["extra"] = 1.into();
     assert_eq!(failure(&unknown.to_string()).field, "header.extra");
-    let whole = serde_json::json!({ "status": "final", "receipt": receipt }).to_string();
-    assert!(failure(&whole).reason.contains("keep only the receipt"));
     assert_eq!(failure("").check, "document");
+}
+
+#[test]
+fn a_receipt_is_found_in_a_nodes_answer_and_its_absence_is_told() {
+    let (receipt, trust) = receipt_and_trust();
+    let status = json!({ "status": "final", "height": 9, "lag": 0, "receipt": receipt });
+    let answer = json!({ "jsonrpc": "2.0", "id": 1, "result": status });
+    let sync = json!({ "jsonrpc": "2.0", "id": 1, "result": receipt });
+    for holder in [&status, &answer, &sync] {
+        let verdict = verify_receipt(&holder.to_string(), &trust);
+        assert!(verdict.is_valid(), "{verdict:?}");
+    }
+    let failure = |value: &Value| verify_receipt(&value.to_string(), &trust).failure.unwrap();
+    // The place of a fault is told as seen from the receipt.
+    let mut changed = answer;
+    changed["result"]["receipt"]["header"]["extra"] = 1.into();
+    assert_eq!(failure(&changed).field, "header.extra");
+    let pending = json!({ "jsonrpc": "2.0", "id": 1, "result": { "status": "pending", "height": 9, "lag": 0 } });
+    assert!(failure(&pending).reason.contains("status is \"pending\""));
+    let error = json!({ "jsonrpc": "2.0", "id": 1, "error": { "code": -32001, "message": "not here" } });
+    assert!(failure(&error).reason.contains("not here"));
 }
 
 #[test]

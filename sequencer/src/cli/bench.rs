@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use clap::Args;
 use fusion_client::json::RollupKindJson;
+use fusion_types::quorum_power;
 use serde::Serialize;
 
 use self::load::{Load, Target};
@@ -124,7 +125,11 @@ struct Step {
 
 pub(super) fn run(args: &BenchArgs) -> Result<(), ExitError> {
     let cluster = args.cluster.find()?;
-    let bench = Bench::new(args, cluster).map_err(|error| ExitError::new(Exit::Usage, format_args!("{error:#}")))?;
+    let mut bench =
+        Bench::new(args, cluster).map_err(|error| ExitError::new(Exit::Usage, format_args!("{error:#}")))?;
+    if args.cluster.is_whole_devnet() {
+        bench.leave_out_silent().map_err(unavailable)?;
+    }
     if args.find_peak {
         let peak = bench.find_peak().map_err(unavailable)?;
         return if args.json {
@@ -181,6 +186,7 @@ fn parse_time(text: &str) -> Result<Duration, String> {
 struct Bench<'a> {
     args: &'a BenchArgs,
     targets: Vec<Target>,
+    left_out: Vec<String>,
     rollups: Vec<u64>,
     pids: Vec<u32>,
     metrics: Vec<String>,
@@ -214,6 +220,7 @@ impl<'a> Bench<'a> {
         Ok(Self {
             args,
             targets: targets.collect::<anyhow::Result<_>>()?,
+            left_out: Vec::new(),
             rollups,
             pids: if args.pid.is_empty() {
                 cluster.pids
@@ -227,6 +234,22 @@ impl<'a> Bench<'a> {
             },
             terminal: std::io::stderr().is_terminal(),
         })
+    }
+
+    /// A devnet goes on without a few of its nodes, and so does its load: the others are used, and measured.
+    fn leave_out_silent(&mut self) -> anyhow::Result<()> {
+        let all = self.targets.len();
+        let (usable, silent) = load::part(std::mem::take(&mut self.targets));
+        for (_, error) in &silent {
+            eprintln!("left out: {error:#}");
+        }
+        ensure_quorum(usable.len(), all)?;
+        self.targets = usable;
+        self.left_out = silent.into_iter().map(|(target, _)| target.host).collect();
+        // A process that was killed a moment ago still has its CPU time, but no memory.
+        self.pids.retain(|pid| machine::memory_peak_bytes(*pid).is_some());
+        self.metrics.retain(|url| machine::wire_bytes(url).is_ok());
+        Ok(())
     }
 
     fn workload(&self, plan: Plan) -> anyhow::Result<Workload> {
@@ -280,6 +303,7 @@ impl<'a> Bench<'a> {
             rollups: self.rollups.clone(),
             senders: self.args.transfers.then_some(self.args.senders),
             nodes: self.targets.len(),
+            left_out: self.left_out.clone(),
         };
         Ok(Report::new(plan, sent, &tally, spent, Machine::this()))
     }
@@ -395,6 +419,16 @@ impl<'a> Bench<'a> {
     }
 }
 
+/// Refuses a load of which nothing would become final. The nodes of a devnet have equal power.
+fn ensure_quorum(usable: usize, all: usize) -> anyhow::Result<()> {
+    let needed = quorum_power(all as u64);
+    ensure!(
+        usable as u64 >= needed,
+        "{usable} of {all} nodes answer, {needed} decide: nothing would become final"
+    );
+    Ok(())
+}
+
 fn difference(before: Option<f64>, after: Option<f64>) -> Option<f64> {
     Some((after? - before?).max(0.0))
 }
@@ -409,6 +443,13 @@ fn new_run() -> anyhow::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_load_needs_the_quorum_that_decides() {
+        assert!(ensure_quorum(4, 4).is_ok() && ensure_quorum(3, 4).is_ok() && ensure_quorum(1, 1).is_ok());
+        let refused = ensure_quorum(2, 4).unwrap_err().to_string();
+        assert!(refused.starts_with("2 of 4 nodes answer, 3 decide"), "{refused}");
+    }
 
     #[test]
     fn times_are_read_with_their_units_and_limits() {

@@ -1,7 +1,7 @@
 //! Which nodes the client commands talk to: those given by `--url`, or those of a devnet on this machine.
 //!
-//! A running devnet leaves `devnet.json` in its home folder. Without any option the newest one in the temporary folder
-//! is taken, so that `fusion devnet` in one terminal and `fusion bench` in another need no address.
+//! A running devnet leaves `devnet.json` in its home folder, and a link to a home that is not in the temporary folder there. Without any option
+//! the newest one found there is taken, so that `fusion devnet` in one terminal and `fusion bench` in another need no address.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -11,10 +11,11 @@ use fusion_client::Trust;
 use fusion_client::json::{GenesisJson, RollupJson, RollupKindJson};
 use serde::Deserialize;
 
+use super::shell_word;
 use crate::exit::{Exit, ExitError};
 
-/// Folders of devnets without `--home` start with this.
-const TEMPORARY_PREFIX: &str = "fusion-devnet-";
+/// Folders of devnets without `--home`, and links to those with one, start with this.
+pub(super) const TEMPORARY_PREFIX: &str = "fusion-devnet-";
 
 /// What a running devnet says of itself.
 const READY_FILE: &str = "devnet.json";
@@ -25,8 +26,8 @@ pub(super) struct ClusterArgs {
     /// RPC address of a node (may be repeated) [default: all nodes of the devnet].
     #[arg(long, value_name = "URL")]
     url: Vec<String>,
-    /// Home folder of a devnet [default: the newest temporary one].
-    #[arg(long, value_name = "DIR")]
+    /// Home folder of a devnet [default: the one that was started last].
+    #[arg(long, visible_alias = "home", value_name = "DIR")]
     devnet: Option<PathBuf>,
 }
 
@@ -61,10 +62,15 @@ pub(super) struct Cluster {
 }
 
 impl ClusterArgs {
+    /// Whether it is about all nodes of a devnet, whichever they are, and not about nodes that were named one by one.
+    pub(super) fn is_whole_devnet(&self) -> bool {
+        self.url.is_empty()
+    }
+
     /// The nodes that the options name.
     pub(super) fn find(&self) -> Result<Cluster, ExitError> {
         let file = match &self.devnet {
-            Some(home) => Ok(home.join(READY_FILE)),
+            Some(home) => ready_file(home),
             None => newest(&std::env::temp_dir()),
         };
         let devnet = file.and_then(|file| Cluster::load(&file));
@@ -137,7 +143,22 @@ pub(super) fn read_trust(path: &Path) -> Result<Trust, ExitError> {
     Ok(Trust::of(&genesis))
 }
 
-/// The ready file of the devnet that was started last, among those in temporary folders.
+/// The ready file of the devnet that runs in `home`.
+fn ready_file(home: &Path) -> Result<PathBuf, ExitError> {
+    let file = home.join(READY_FILE);
+    if file.exists() {
+        return Ok(file);
+    }
+    let dir = shell_word(home);
+    Err(ExitError::new(
+        Exit::Usage,
+        format_args!(
+            "no devnet is running in {dir}: start it with `fusion devnet --home {dir}`, or give --url URL for a node without one"
+        ),
+    ))
+}
+
+/// The ready file of the devnet that was started last, among those that the temporary folder holds or links to.
 fn newest(folder: &Path) -> Result<PathBuf, ExitError> {
     let entries = std::fs::read_dir(folder).map_err(|error| ExitError::io("read", folder, &error))?;
     let found = entries.filter_map(|entry| {
@@ -152,7 +173,7 @@ fn newest(folder: &Path) -> Result<PathBuf, ExitError> {
     found.max().map(|(_, file)| file).ok_or_else(|| {
         ExitError::new(
             Exit::Usage,
-            "no devnet is running here: start one with `fusion devnet`, or give --url URL or --devnet DIR",
+            "no devnet is running on this machine: start one with `fusion devnet`, or give --url URL",
         )
     })
 }
@@ -188,5 +209,11 @@ mod tests {
             file.set_modified(then).unwrap();
         }
         assert!(newest(folder.path()).unwrap().ends_with("fusion-devnet-2/devnet.json"));
+        // One with a home of its own is found by its link, and a link to what is gone is not looked at.
+        std::os::unix::fs::symlink(folder.path().join("other"), folder.path().join("fusion-devnet-3")).unwrap();
+        std::os::unix::fs::symlink("/gone", folder.path().join("fusion-devnet-4")).unwrap();
+        assert!(newest(folder.path()).unwrap().ends_with("fusion-devnet-3/devnet.json"));
+        let refused = ready_file(&folder.path().join("x y")).unwrap_err();
+        assert!(refused.message.contains("fusion devnet --home '"), "{refused}");
     }
 }

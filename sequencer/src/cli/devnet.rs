@@ -2,7 +2,8 @@
 //!
 //! Promises: ready means that every node has a decided block; Ctrl-C leaves no process behind; if this process is
 //! killed its nodes end too (they watch the pipe on their stdin). A node that dies is reported, and the
-//! others go on: whoever killed it may start it again by hand with the command shown.
+//! others go on: whoever killed it may start it again by hand with the command shown. It then belongs to the network again: `devnet.json`
+//! holds its new process, found by the lock of its home, and Ctrl-C ends it too.
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -10,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use fusion_client::json::RollupJson;
+use rustix::process::Signal;
 use serde::Serialize;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind};
 use tokio::time::MissedTickBehavior;
 
-use super::print;
+use super::{lock, print};
 use crate::exit::{Exit, ExitError};
 
 mod child;
@@ -94,7 +96,7 @@ pub(super) fn run(args: &DevnetArgs) -> Result<(), ExitError> {
         let mut devnet = Devnet::start(&plan, args.json)?;
         let result = devnet.run(started).await;
         devnet.stop().await;
-        if devnet.somebody_answers().await {
+        if devnet.somebody_runs() {
             home.keep();
         } else {
             plan.forget_ready();
@@ -118,15 +120,16 @@ struct Devnet<'a> {
 
 /// What ends a devnet: Ctrl-C, a supervisor, or the terminal that closes.
 struct Stops {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
+    interrupt: unix::Signal,
+    terminate: unix::Signal,
+    hangup: unix::Signal,
 }
 
 impl Stops {
     fn new() -> Result<Self, ExitError> {
         let listen = |kind| {
-            signal(kind).map_err(|error| ExitError::new(Exit::Io, format_args!("cannot listen for signals: {error}")))
+            unix::signal(kind)
+                .map_err(|error| ExitError::new(Exit::Io, format_args!("cannot listen for signals: {error}")))
         };
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
@@ -150,8 +153,8 @@ enum Member {
     Ours(Box<Child>),
     /// Ended.
     Down,
-    /// Ended, and now it answers again: started by hand.
-    ByHand,
+    /// Ended, and now this process runs in its home: started by hand.
+    ByHand(u32),
 }
 
 impl<'a> Devnet<'a> {
@@ -174,8 +177,7 @@ impl<'a> Devnet<'a> {
         if !self.wait_until_ready().await? {
             return Ok(());
         }
-        let line = serde_json::to_string(&self.ready()).map_err(ExitError::internal)?;
-        self.plan.write_ready(&line)?;
+        let line = self.write_ready()?;
         if self.json {
             print(&line)?;
         } else {
@@ -225,6 +227,13 @@ impl<'a> Devnet<'a> {
         )
     }
 
+    /// Says in `devnet.json` what runs; returns what it holds.
+    fn write_ready(&self) -> Result<String, ExitError> {
+        let line = serde_json::to_string(&self.ready()).map_err(ExitError::internal)?;
+        self.plan.write_ready(&line)?;
+        Ok(line)
+    }
+
     fn ready(&self) -> Ready<'_> {
         let nodes = self
             .plan
@@ -233,7 +242,11 @@ impl<'a> Devnet<'a> {
             .zip(&self.children)
             .map(|(node, member)| ReadyNode {
                 name: &node.name,
-                pid: if let Member::Ours(child) = member { child.pid } else { 0 },
+                pid: match member {
+                    Member::Ours(child) => child.pid,
+                    Member::ByHand(pid) => *pid,
+                    Member::Down => 0,
+                },
                 home: &node.home,
                 rpc: format!("http://{}", node.rpc),
                 metrics: format!("http://{}/metrics", node.metrics),
@@ -255,10 +268,19 @@ impl<'a> Devnet<'a> {
         show.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = self.stops.next() => return Ok(()),
-                _ = reap.tick() => self.reap(),
+                () = self.stops.next() => {
+                    // Whoever came a moment ago is to be stopped too.
+                    self.notice_by_hand();
+                    return Ok(());
+                }
+                _ = reap.tick() => {
+                    if self.reap() | self.notice_by_hand()
+                        && let Err(error) = self.write_ready()
+                    {
+                        self.say(&error.message);
+                    }
+                }
                 _ = show.tick() => {
-                    self.notice_returned().await;
                     if !self.json {
                         let samples = probe::samples(&self.plan.nodes).await;
                         if let Some(line) = meter.line(samples) {
@@ -297,9 +319,12 @@ impl<'a> Devnet<'a> {
         Some(end)
     }
 
-    fn reap(&mut self) {
+    /// Notices which of our processes ended; whether any has.
+    fn reap(&mut self) -> bool {
+        let mut changed = false;
         for index in 0..self.children.len() {
             if let Some(end) = self.ended(index) {
+                changed = true;
                 let node = &self.plan.nodes[index];
                 // Whoever kills a node knows why; the log of one that ends by itself says it.
                 let log = if end.starts_with("signal: 9") {
@@ -314,54 +339,70 @@ impl<'a> Devnet<'a> {
                 ));
             }
         }
+        changed
     }
 
-    async fn notice_returned(&mut self) {
+    /// Notices which of the nodes that ended run by hand now, and which of those ended; whether any did.
+    fn notice_by_hand(&mut self) -> bool {
+        let mut changed = false;
         for index in 0..self.children.len() {
             let node = &self.plan.nodes[index];
-            let answers = match self.children[index] {
+            let before = match self.children[index] {
                 Member::Ours(_) => continue,
-                Member::Down | Member::ByHand => probe::status(node.rpc).await.is_some(),
+                Member::Down => None,
+                Member::ByHand(pid) => Some(pid),
             };
-            match (&self.children[index], answers) {
-                (Member::Down, true) => {
-                    self.say(&format!("{} answers again", node.name));
-                    self.children[index] = Member::ByHand;
-                }
-                (Member::ByHand, false) => {
-                    self.say(&format!("{} does not answer any more", node.name));
-                    self.children[index] = Member::Down;
-                }
-                _ => {}
+            let now = lock::owner(&node.home);
+            if now == before {
+                continue;
             }
+            changed = true;
+            self.say(&match now {
+                Some(pid) => format!("{} runs again, started by hand as process {pid}", node.name),
+                None => format!("{} ended; start it again with: {}", node.name, node.start_command()),
+            });
+            self.children[index] = now.map_or(Member::Down, Member::ByHand);
         }
+        changed
     }
 
-    /// Ends our processes: all are asked at once, and none outlives [`child::STOP_MAX`].
+    /// Ends all processes, those started by hand too: all are asked at once, and none outlives [`child::STOP_MAX`].
     async fn stop(&mut self) {
         if self.live_line {
             self.say("");
         }
-        let mut ours: Vec<&mut Child> = Vec::new();
-        for member in &mut self.children {
-            if let Member::Ours(child) = member {
-                child.terminate();
-                ours.push(child);
+        let deadline = Instant::now() + child::STOP_MAX;
+        let (mut ours, mut by_hand) = (Vec::new(), Vec::new());
+        for (node, member) in self.plan.nodes.iter().zip(&mut self.children) {
+            match member {
+                Member::Ours(child) => {
+                    child.terminate();
+                    ours.push(child);
+                }
+                Member::ByHand(pid) => {
+                    let pid = *pid;
+                    child::signal(pid, Signal::TERM);
+                    by_hand.push((node, pid));
+                }
+                Member::Down => {}
             }
         }
-        let deadline = Instant::now() + child::STOP_MAX;
         for child in ours {
             child.wait_until(deadline).await;
         }
-    }
-
-    /// Whether a node that somebody started by hand still runs: then its data stays.
-    async fn somebody_answers(&self) -> bool {
-        for (node, member) in self.plan.nodes.iter().zip(&self.children) {
-            if !matches!(member, Member::Ours(_)) && probe::status(node.rpc).await.is_some() {
-                return true;
+        for (node, pid) in by_hand {
+            let runs = || lock::owner(&node.home) == Some(pid);
+            while runs() && Instant::now() < deadline {
+                tokio::time::sleep(POLL).await;
+            }
+            if runs() {
+                child::signal(pid, Signal::KILL);
             }
         }
-        false
+    }
+
+    /// Whether a node runs all the same, started by hand a moment ago or by another user: then its data stays.
+    fn somebody_runs(&self) -> bool {
+        self.plan.nodes.iter().any(|node| lock::owner(&node.home).is_some())
     }
 }

@@ -62,7 +62,15 @@ pub(super) fn run(args: &FollowArgs) -> Result<(), ExitError> {
         None => Follower::new(&cluster.urls, trust, from, options),
     };
     let follower = follower.map_err(exit_error)?;
-    client_runtime()?.block_on(follow(follower, args))
+    let followed = client_runtime()?.block_on(follow(follower, args));
+    followed.map_err(|error| {
+        // Whoever reads of a wrong genesis wants to know which file it is.
+        let genesis = args.genesis.as_deref().or(cluster.genesis.as_deref());
+        match genesis.filter(|_| error.exit == Exit::Config) {
+            Some(path) => ExitError::config(format_args!("{}: {}", path.display(), error.message)),
+            None => error,
+        }
+    })
 }
 
 async fn follow(mut follower: Follower, args: &FollowArgs) -> Result<(), ExitError> {
@@ -86,6 +94,9 @@ async fn follow(mut follower: Follower, args: &FollowArgs) -> Result<(), ExitErr
                 reason,
                 lied: true,
             } => eprintln!("left for good: {url} lied: {reason}"),
+            Event::OtherNetwork { url, network } => {
+                eprintln!("left for good: {url} says to be of network {network}, not that of the genesis");
+            }
             Event::Left { url, reason, .. } => eprintln!("left for now: {url}: {reason}"),
         }
     }
@@ -107,7 +118,8 @@ fn line(block: &RollupBlock, as_json: bool) -> String {
 
 fn exit_error(error: FollowError) -> ExitError {
     let exit = match &error {
-        FollowError::Url(_) => Exit::Usage,
+        FollowError::Url(_) | FollowError::UnknownRollup { .. } => Exit::Usage,
+        FollowError::OtherNetwork { .. } => Exit::Config,
         FollowError::NobodyLeft { .. } => Exit::Negative,
         FollowError::Cursor(_) => Exit::Io,
     };

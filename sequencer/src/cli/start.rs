@@ -3,9 +3,7 @@
 //! The first SIGTERM or SIGINT drains and exits 0 within [`DRAIN_MAX`]; a second one exits at once. SIGHUP is ignored.
 //! A panic in any thread ends the process with code 70: half a node must not go on.
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::path::Path;
+use std::io::Read;
 use std::time::Duration;
 
 use clap::Args;
@@ -15,11 +13,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
-use super::{Location, genesis};
+use super::{Location, genesis, lock};
 use crate::config::{Config, LogFormat};
 use crate::exit::{Exit, ExitError};
 use crate::keys::Keys;
-use crate::store::{self, lock_soon};
+use crate::store;
 use crate::{logging, node};
 
 /// Longest drain. What is not finished then is safe all the same: nothing counts before it is durable.
@@ -49,7 +47,7 @@ pub(super) fn run(args: &StartArgs) -> Result<(), ExitError> {
     logging::init(&config.log)?;
     end_on_panic();
     let (_, genesis) = genesis::read_into(&mut config)?;
-    let _lock = lock(&config.node.home)?;
+    let _lock = lock::take(&config.node.home)?;
     harden();
     let keys = Keys::load(&config)?;
     check_membership(&config, &keys, &genesis)?;
@@ -176,36 +174,6 @@ pub(super) fn check_membership(config: &Config, keys: &Keys, genesis: &Genesis) 
         )));
     }
     Ok(())
-}
-
-/// Takes the home folder for this process; held as long as the file is open.
-fn lock(home: &Path) -> Result<File, ExitError> {
-    let path = home.join("lock");
-    let failed = |error: &dyn std::fmt::Display| {
-        ExitError::config(format_args!("node.home: cannot write {}: {error}", path.display()))
-    };
-    std::fs::create_dir_all(home).map_err(|error| failed(&error))?;
-    let mut options = File::options();
-    let mut file = options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(|error| failed(&error))?;
-    if lock_soon(&file).is_err() {
-        let mut owner = String::new();
-        // Only for the message: whoever holds the lock wrote its process id.
-        drop(Read::by_ref(&mut file).take(16).read_to_string(&mut owner));
-        return Err(ExitError::new(
-            Exit::Locked,
-            format_args!("{} is in use by process {}", home.display(), owner.trim()),
-        ));
-    }
-    file.set_len(0)
-        .and_then(|()| writeln!(file, "{}", std::process::id()))
-        .map_err(|error| failed(&error))?;
-    Ok(file)
 }
 
 /// Keeps keys out of core dumps, and takes every file descriptor that the system allows.

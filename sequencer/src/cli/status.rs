@@ -77,8 +77,8 @@ fn as_text(url: &str, status: &StatusJson) -> String {
         (
             "peers",
             format!(
-                "{} connected, voting power {} of the {} that decides",
-                status.peers, status.power_connected, status.quorum
+                "{} connected, voting power {} of {} ({} decide)",
+                status.peers, status.power_connected, status.power_total, status.quorum
             ),
         ),
         (
@@ -103,14 +103,17 @@ mod tests {
         let text = json!({
             "name": "n", "version": "1", "network": hash, "networkName": "net", "peer": hash, "role": "validator",
             "voting": false, "quarantine": 7, "height": 6, "tip": hash, "timeMs": 1, "round": 0, "step": "propose",
-            "lag": 3, "peers": 2, "powerConnected": 3, "quorum": 3, "poolTransactions": 0, "poolBytes": 0,
+            "lag": 3, "peers": 2, "powerConnected": 3, "powerTotal": 4, "quorum": 3, "poolTransactions": 0, "poolBytes": 0,
             "evidence": 0, "startedMs": 0
         });
         let status: StatusJson = from_str(&text.to_string()).unwrap();
         let shown = as_text("http://x", &status);
-        assert!(
-            shown.contains("3 blocks behind") && shown.contains("in quarantine: follows height 7"),
-            "{shown}"
-        );
+        for words in [
+            "3 blocks behind",
+            "in quarantine: follows height 7",
+            "voting power 3 of 4 (3 decide)",
+        ] {
+            assert!(shown.contains(words), "{words}: {shown}");
+        }
     }
 }

@@ -11,11 +11,11 @@ use super::{cluster, print, print_json};
 use crate::exit::{Exit, ExitError};
 
 const HELP: &str = "\
-Exit code 0 when the receipt is valid, 1 when it is not.
+Exit code 0 when the receipt is valid, 1 when it is not. A node's whole JSON-RPC answer with the receipt in it will do as well.
 
 Examples:
   fusion verify receipt.json --genesis genesis.json
-  … | jq .result.receipt | fusion verify - --genesis genesis.json --json";
+  curl … fusion_getReceipt … | fusion verify - --genesis genesis.json --json";
 
 /// A receipt takes some kilobytes; proofs and certificates have bounds.
 const RECEIPT_BYTES_MAX: u64 = 1024 * 1024;
@@ -23,7 +23,7 @@ const RECEIPT_BYTES_MAX: u64 = 1024 * 1024;
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(super) struct VerifyArgs {
-    /// The receipt, or - for stdin.
+    /// The receipt, or a node's answer that holds it; - for stdin.
     #[arg(value_name = "FILE")]
     receipt: PathBuf,
     /// Genesis of the network: the only thing that is trusted.

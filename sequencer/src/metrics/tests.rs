@@ -31,6 +31,7 @@ fn status() -> NodeStatus {
             lag: 0,
             peers: 2,
             power_connected: 3,
+            power_total: 4,
             quorum: 3,
             pool_transactions: 5,
             pool_bytes: 500,

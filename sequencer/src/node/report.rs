@@ -132,6 +132,7 @@ impl Reporter {
             lag: self.lag(core, status.height.0),
             peers: self.peers.iter().filter(|peer| peer.connected).count() as u64,
             power_connected: power,
+            power_total: self.committee.total_power(),
             quorum: self.committee.quorum(),
             pool_transactions: status.pool_transactions as u64,
             pool_bytes: status.pool_bytes as u64,

@@ -137,6 +137,12 @@ pub(super) fn method_not_found(message: &str) -> ErrorObjectOwned {
     error(METHOD_NOT_FOUND_CODE, "method_not_found", message.to_owned(), [])
 }
 
+/// A subscription over a connection that cannot carry its items.
+pub(super) fn needs_websocket(method: &str, url: &str) -> ErrorObjectOwned {
+    let message = format!("{method} needs a WebSocket connection: connect to {url} (wss:// behind TLS)");
+    error(METHOD_NOT_FOUND_CODE, "needs_websocket", message, [])
+}
+
 /// A block that this node does not have yet.
 pub(super) fn not_yet(height: u64, tip: Height, lag: u64) -> ErrorObjectOwned {
     let message =

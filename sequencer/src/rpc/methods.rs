@@ -17,7 +17,7 @@ use super::errors;
 use super::openrpc;
 use super::receipts::receipt_at;
 use super::server::Connection;
-use super::{Rpc, submit, subscribe};
+use super::{Rpc, params, submit, subscribe};
 use crate::store::{LogReader, StoreError};
 
 /// Blocks in one answer of `fusion_getStream` if the caller does not say.
@@ -51,10 +51,10 @@ fn register(module: &mut RpcModule<Rpc>) -> Result<(), jsonrpsee::server::Regist
     })?;
     // `submit::Gate` answers these before they get here, so that a batch is one submission.
     module.register_async_method("eth_sendRawTransaction", |params, rpc, extensions| async move {
-        submit::one(&rpc, &params, &extensions).await
+        submit::one(&rpc, "eth_sendRawTransaction", &params, &extensions).await
     })?;
     module.register_async_method("fusion_sendTransaction", |params, rpc, extensions| async move {
-        submit::one(&rpc, &params, &extensions).await
+        submit::one(&rpc, "fusion_sendTransaction", &params, &extensions).await
     })?;
     module.register_async_method("eth_sendRawTransactionSync", |params, rpc, extensions| async move {
         submit::eth_sync(&rpc, &params, &extensions).await
@@ -68,14 +68,18 @@ fn register(module: &mut RpcModule<Rpc>) -> Result<(), jsonrpsee::server::Regist
     module.register_async_method("fusion_getStream", |params, rpc, extensions| async move {
         get_stream(&rpc, &params, &extensions).await
     })?;
-    module.register_async_method("fusion_getBlock", |params, rpc, _| async move {
+    module.register_async_method("fusion_getBlock", |params, rpc, extensions| async move {
         let _turn = heavy(&rpc).await?;
-        Ok::<_, ErrorObjectOwned>(BlockJson::from(&*get_block(&rpc, &params).await?))
+        let block = get_block(&rpc, "fusion_getBlock", &params, &extensions).await?;
+        Ok::<_, ErrorObjectOwned>(BlockJson::from(&*block))
     })?;
-    module.register_async_method("fusion_getCertificate", |params, rpc, _| async move {
-        Ok::<_, ErrorObjectOwned>(CertificateJson::from(&get_block(&rpc, &params).await?.certificate))
+    module.register_async_method("fusion_getCertificate", |params, rpc, extensions| async move {
+        let block = get_block(&rpc, "fusion_getCertificate", &params, &extensions).await?;
+        Ok::<_, ErrorObjectOwned>(CertificateJson::from(&block.certificate))
     })?;
-    module.register_method("fusion_getCommittee", |params, rpc, _| get_committee(rpc, &params))?;
+    module.register_method("fusion_getCommittee", |params, rpc, extensions| {
+        get_committee(rpc, &params, extensions)
+    })?;
     module.register_method("fusion_status", |_, rpc, _| Ok::<_, ErrorObjectOwned>(status(rpc)))?;
     module.register_method("fusion_peers", |_, rpc, _| {
         let peers = rpc.handle().status().peers.clone();
@@ -88,12 +92,6 @@ fn register(module: &mut RpcModule<Rpc>) -> Result<(), jsonrpsee::server::Regist
     Ok(())
 }
 
-/// Decodes parameters, by position or by name; none at all are an empty list.
-pub(super) fn parse<'a, T: Deserialize<'a>>(params: &'a Params<'_>) -> Answer<T> {
-    let text = params.as_str().filter(|text| *text != "null").unwrap_or("[]");
-    serde_json::from_str(text).map_err(errors::invalid_params)
-}
-
 /// The rollup of the path; the methods that ask are served nowhere else.
 pub(super) fn path_rollup(extensions: &Extensions) -> Answer<RollupId> {
     let rollup = extensions
@@ -103,14 +101,14 @@ pub(super) fn path_rollup(extensions: &Extensions) -> Answer<RollupId> {
 }
 
 /// The rollup that a call is about: that of the path, or the one given; if both, they must agree.
-pub(super) fn rollup_of(extensions: &Extensions, given: Option<u64>) -> Answer<RollupId> {
+pub(super) fn rollup_of(method: &str, extensions: &Extensions, given: Option<u64>) -> Answer<RollupId> {
     match (path_rollup(extensions), given) {
         (Ok(path), Some(given)) if path.0 != given => Err(errors::invalid_params(format!(
-            "rollup is {given}, the path is /rollup/{path}"
+            "{method}: rollup is {given}, the path is /rollup/{path}"
         ))),
         (Ok(path), _) => Ok(path),
         (Err(_), Some(given)) => Ok(RollupId(given)),
-        (Err(_), None) => Err(errors::invalid_params("missing field `rollup`")),
+        (Err(_), None) => Err(errors::invalid_params(format!("{method}: rollup is missing"))),
     }
 }
 
@@ -173,23 +171,24 @@ struct RollupHashParams {
     hash: String,
 }
 
-fn hash_params(params: &Params<'_>, extensions: &Extensions) -> Answer<(RollupId, TxHash)> {
+fn hash_params(method: &str, params: &Params<'_>, extensions: &Extensions) -> Answer<(RollupId, TxHash)> {
     let short = path_rollup(extensions)
         .ok()
-        .and_then(|_| parse::<HashParams>(params).ok());
-    let (rollup, hash) = match short {
+        .and_then(|_| params::read::<HashParams>(params));
+    let (rollup, text) = match short {
         Some(HashParams { hash }) => (None, hash),
-        None => parse(params).map(|RollupHashParams { rollup, hash }| (Some(rollup), hash))?,
+        None => {
+            params::parse(method, params, extensions).map(|RollupHashParams { rollup, hash }| (Some(rollup), hash))?
+        }
     };
-    let bytes =
-        fusion_client::json::parse(&hash, 32).map_err(|error| errors::invalid_params(format!("hash: {error}")))?;
-    let hash = B256::try_from(&bytes[..])
-        .map_err(|_| errors::invalid_params(format!("hash: {} bytes, 32 are needed", bytes.len())))?;
-    Ok((rollup_of(extensions, rollup)?, hash))
+    let bytes = fusion_client::json::parse(&text, 32).ok();
+    let hash = bytes.and_then(|bytes| B256::try_from(&bytes[..]).ok());
+    let hash = hash.ok_or_else(|| params::mismatch(method, "hash", &Value::from(text), "0x and 64 hex digits"))?;
+    Ok((rollup_of(method, extensions, rollup)?, hash))
 }
 
 async fn get_receipt(rpc: &Rpc, params: &Params<'_>, extensions: &Extensions) -> Answer<ReceiptStatusJson> {
-    let (rollup, hash) = hash_params(params, extensions)?;
+    let (rollup, hash) = hash_params("fusion_getReceipt", params, extensions)?;
     rpc.rollup(rollup)?;
     // The pool is asked first: a transaction that is decided in between is then found in the log.
     let waiting = rpc.handle().is_waiting(rollup, hash).await;
@@ -227,14 +226,14 @@ struct HeightParams {
     height: Value,
 }
 
-async fn get_block(rpc: &Rpc, params: &Params<'_>) -> Answer<Arc<DecidedBlock>> {
-    let HeightParams { height } = parse(params)?;
+async fn get_block(rpc: &Rpc, method: &str, params: &Params<'_>, extensions: &Extensions) -> Answer<Arc<DecidedBlock>> {
+    let HeightParams { height } = params::parse(method, params, extensions)?;
     let (tip, lag) = rpc.stand();
     let height = match &height {
         Value::String(text) if text == "latest" => tip.0,
         value => value
             .as_u64()
-            .ok_or_else(|| errors::invalid_params("height: a whole number or \"latest\" is needed"))?,
+            .ok_or_else(|| params::mismatch(method, "height", value, openrpc::Kind::Height.expected()))?,
     };
     if height == 0 {
         return Err(errors::genesis_block());
@@ -250,8 +249,8 @@ struct CommitteeParams {
     epoch: u64,
 }
 
-fn get_committee(rpc: &Rpc, params: &Params<'_>) -> Answer<CommitteeJson> {
-    let CommitteeParams { epoch } = parse(params)?;
+fn get_committee(rpc: &Rpc, params: &Params<'_>, extensions: &Extensions) -> Answer<CommitteeJson> {
+    let CommitteeParams { epoch } = params::parse("fusion_getCommittee", params, extensions)?;
     let committee = rpc.handle().genesis.committee();
     if committee.epoch().0 == epoch {
         Ok(committee.into())
@@ -278,20 +277,20 @@ struct PathStreamParams {
 }
 
 async fn get_stream(rpc: &Rpc, params: &Params<'_>, extensions: &Extensions) -> Answer<StreamJson> {
+    let method = "fusion_getStream";
     // By position the two forms look alike, so that on a rollup's path the rollup is left out, always.
     let (rollup, from, limit) = if let Ok(rollup) = path_rollup(extensions) {
-        let PathStreamParams { from, limit } = parse(params)?;
+        let PathStreamParams { from, limit } = params::parse(method, params, extensions)?;
         (rollup, from, limit)
     } else {
-        let StreamParams { rollup, from, limit } = parse(params)?;
+        let StreamParams { rollup, from, limit } = params::parse(method, params, extensions)?;
         (RollupId(rollup), from, limit)
     };
     rpc.rollup(rollup)?;
     let limit = limit.unwrap_or(STREAM_BLOCKS);
     if limit == 0 || limit > STREAM_BLOCKS_MAX {
-        return Err(errors::invalid_params(format!(
-            "limit is {limit}, it must be 1 to {STREAM_BLOCKS_MAX}"
-        )));
+        let expected = format!("1 to {STREAM_BLOCKS_MAX}");
+        return Err(params::mismatch(method, "limit", &Value::from(limit), &expected));
     }
     let _turn = heavy(rpc).await?;
     rpc.indexed(move |reader| read_stream(reader, rollup, from, limit))

@@ -2,6 +2,8 @@
 //!
 //! The same table decides which path serves a method and which names metrics may use as labels. A test holds it equal to what is registered.
 
+use fusion_client::json::{Hash, Timeout};
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 /// Which paths serve a method.
@@ -19,25 +21,27 @@ pub(super) struct Method {
     pub(super) name: &'static str,
     pub(super) scope: Scope,
     summary: &'static str,
-    params: &'static [Param],
+    pub(super) params: &'static [Param],
     result: Kind,
 }
 
+/// One parameter.
 #[derive(Debug)]
-struct Param {
-    name: &'static str,
-    required: bool,
-    kind: Kind,
+pub(super) struct Param {
+    pub(super) name: &'static str,
+    pub(super) required: bool,
+    pub(super) kind: Kind,
 }
 
 /// The shapes that parameters and results have.
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+pub(super) enum Kind {
     Number,
     Quantity,
     Text,
     Bytes,
     Hash,
+    Hashes,
     Timeout,
     Boolean,
     Height,
@@ -45,7 +49,41 @@ enum Kind {
     List(&'static str),
 }
 
-const fn required(name: &'static str, kind: Kind) -> Param {
+impl Kind {
+    /// Whether a value has this shape. What the bytes of a text mean is for the method to say.
+    pub(super) fn fits(self, value: &Value) -> bool {
+        match self {
+            Self::Number => value.is_u64(),
+            Self::Quantity | Self::Text | Self::Bytes => value.is_string(),
+            Self::Hash => Hash::deserialize(value).is_ok(),
+            Self::Hashes => Vec::<Hash>::deserialize(value).is_ok(),
+            Self::Timeout => Timeout::deserialize(value).is_ok(),
+            Self::Boolean => value.is_boolean(),
+            Self::Height => value.is_u64() || value.is_string(),
+            Self::Object(_) => value.is_object() || value.is_array(),
+            Self::List(_) => value.is_array(),
+        }
+    }
+
+    /// The shape in words.
+    pub(super) fn expected(self) -> &'static str {
+        match self {
+            Self::Number => "a whole number",
+            Self::Quantity => "0x and a number in hex digits",
+            Self::Text => "a text",
+            Self::Bytes => "0x and hex digits, two per byte",
+            Self::Hash => "0x and 64 lower-case hex digits",
+            Self::Hashes => "a list of hashes, each 0x and 64 lower-case hex digits",
+            Self::Timeout => "milliseconds as a whole number or as 0x and hex digits",
+            Self::Boolean => "true or false",
+            Self::Height => "a whole number or \"latest\"",
+            Self::Object(_) => "an object",
+            Self::List(_) => "a list",
+        }
+    }
+}
+
+pub(super) const fn required(name: &'static str, kind: Kind) -> Param {
     Param {
         name,
         required: true,
@@ -53,7 +91,7 @@ const fn required(name: &'static str, kind: Kind) -> Param {
     }
 }
 
-const fn optional(name: &'static str, kind: Kind) -> Param {
+pub(super) const fn optional(name: &'static str, kind: Kind) -> Param {
     Param {
         name,
         required: false,
@@ -77,7 +115,7 @@ const fn method(
     }
 }
 
-const ROLLUP: Param = required("rollup", Kind::Number);
+pub(super) const ROLLUP: Param = required("rollup", Kind::Number);
 
 /// Every method.
 #[rustfmt::skip]
@@ -118,6 +156,7 @@ fn schema(kind: Kind) -> Value {
         Kind::Text => json!({"type": "string"}),
         Kind::Bytes => json!({"type": "string", "pattern": "^0x([0-9a-fA-F]{2})*$"}),
         Kind::Hash => json!({"type": "string", "pattern": "^0x[0-9a-fA-F]{64}$"}),
+        Kind::Hashes => json!({"type": "array", "items": schema(Kind::Hash)}),
         Kind::Timeout => json!({"title": "milliseconds", "oneOf": [schema(Kind::Number), schema(Kind::Quantity)]}),
         Kind::Boolean => json!({"type": "boolean"}),
         Kind::Height => json!({"oneOf": [schema(Kind::Number), {"const": "latest"}]}),

@@ -49,13 +49,37 @@ const PING_INTERVAL: Duration = Duration::from_secs(15);
 /// Longest silence of a WebSocket that is pinged.
 const PONG_TIMEOUT: Duration = Duration::from_secs(25);
 
+/// Longest name of a host that is repeated in an answer: that of DNS, with a port.
+const HOST_BYTES_MAX: usize = 253 + 6;
+
 /// What methods know of the connection that calls them.
 #[derive(Debug)]
 pub(super) struct Connection {
     /// The rollup of its path.
     pub(super) rollup: Option<RollupId>,
+    /// Whether it only asks: what answers later than once needs WebSocket.
+    pub(super) plain_http: bool,
+    /// The name by which the caller knows this node.
+    host: Option<HeaderValue>,
     /// Whose turn it is among its subscriptions to send.
     pub(super) turn: tokio::sync::Mutex<()>,
+}
+
+impl Connection {
+    /// The address of the same path over WebSocket, as the caller would write it.
+    pub(super) fn websocket_url(&self) -> String {
+        let host = self.host.as_ref().and_then(|host| host.to_str().ok());
+        // What is no host is not repeated.
+        let is_host = |host: &&str| {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+            host.len() <= HOST_BYTES_MAX && host.bytes().all(plain)
+        };
+        let host = host.filter(is_host).unwrap_or("<host>");
+        match self.rollup {
+            Some(rollup) => format!("ws://{host}/rollup/{rollup}"),
+            None => format!("ws://{host}"),
+        }
+    }
 }
 
 /// Open connections by address.
@@ -245,6 +269,8 @@ impl Served {
         let (mut parts, body) = request.into_parts();
         parts.extensions.insert(Arc::new(Connection {
             rollup,
+            plain_http: parts.method == Method::POST,
+            host: parts.headers.get(header::HOST).cloned(),
             turn: tokio::sync::Mutex::default(),
         }));
         let body = if parts.method == Method::POST {

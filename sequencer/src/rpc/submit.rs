@@ -19,12 +19,14 @@ use jsonrpsee::server::{BatchResponseBuilder, MethodResponse, ResponsePayload};
 use jsonrpsee::types::error::ErrorCode;
 use jsonrpsee::types::{ErrorObjectOwned, Id, Params, Request};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use super::methods::{Answer, parse, path_rollup, rollup_of};
+use super::methods::{Answer, path_rollup, rollup_of};
 use super::openrpc::{self, Method, Scope};
 use super::receipts::receipt_at;
-use super::{Rpc, errors};
+use super::server::Connection;
+use super::{Rpc, errors, params};
 use crate::ingress;
 use crate::store::Place;
 
@@ -51,23 +53,27 @@ struct RootSend<'a> {
 }
 
 /// Decodes and checks one transaction.
-fn admit(rpc: &Rpc, params: &Params<'_>, extensions: &Extensions) -> Answer<(PoolTransaction, Option<Timeout>)> {
+fn admit(
+    rpc: &Rpc,
+    method: &str,
+    params: &Params<'_>,
+    extensions: &Extensions,
+) -> Answer<(PoolTransaction, Option<Timeout>)> {
     let short = path_rollup(extensions)
         .ok()
-        .and_then(|_| parse::<PathSend<'_>>(params).ok());
+        .and_then(|_| params::read::<PathSend<'_>>(params));
     let (rollup, text, timeout) = match short {
         Some(send) => (None, send.transaction, send.timeout),
-        None => match parse::<RootSend<'_>>(params) {
-            Ok(send) => (Some(send.rollup), send.transaction, send.timeout),
-            // On a rollup's path the short form is the usual one: its error is the helpful one.
-            Err(error) if path_rollup(extensions).is_err() => return Err(error),
-            Err(_) => return Err(parse::<PathSend<'_>>(params).err().unwrap_or_else(errors::stopping)),
-        },
+        None => params::parse::<RootSend<'_>>(method, params, extensions)
+            .map(|send| (Some(send.rollup), send.transaction, send.timeout))?,
     };
-    let rollup = rpc.rollup(rollup_of(extensions, rollup)?)?;
+    let rollup = rpc.rollup(rollup_of(method, extensions, rollup)?)?;
     let payload = fusion_client::json::parse(&text, TRANSACTION_BYTES_MAX).map_err(|error| match error {
         fusion_client::json::HexError::Long { bytes, .. } => reject(rpc, &Reject::TooLarge { bytes }, None),
-        error => errors::invalid_params(format!("transaction: {error}")),
+        _ => {
+            let expected = openrpc::Kind::Bytes.expected();
+            params::mismatch(method, "transaction", &Value::from(&*text), expected)
+        }
     })?;
     let hashed = payload.clone();
     let transaction = ingress::admit(rollup, payload)
@@ -101,11 +107,15 @@ async fn submit(rpc: &Rpc, transactions: Vec<PoolTransaction>) -> Answer<Vec<Res
     Ok(answers.collect())
 }
 
+fn no_timeout(method: &str) -> ErrorObjectOwned {
+    errors::invalid_params(format!("{method} takes no timeout, {method}Sync does"))
+}
+
 /// `eth_sendRawTransaction`, `fusion_sendTransaction`.
-pub(super) async fn one(rpc: &Rpc, params: &Params<'_>, extensions: &Extensions) -> Answer<String> {
-    let (transaction, timeout) = admit(rpc, params, extensions)?;
+pub(super) async fn one(rpc: &Rpc, method: &str, params: &Params<'_>, extensions: &Extensions) -> Answer<String> {
+    let (transaction, timeout) = admit(rpc, method, params, extensions)?;
     if timeout.is_some() {
-        return Err(errors::invalid_params("this method takes no timeout"));
+        return Err(no_timeout(method));
     }
     let answers = submit(rpc, vec![transaction]).await?;
     match answers.into_iter().next() {
@@ -160,7 +170,7 @@ async fn sync(
 
 /// `fusion_sendTransactionSync`.
 pub(super) async fn fusion_sync(rpc: &Rpc, params: &Params<'_>, extensions: &Extensions) -> Answer<ReceiptJson> {
-    let (transaction, timeout) = admit(rpc, params, extensions)?;
+    let (transaction, timeout) = admit(rpc, "fusion_sendTransactionSync", params, extensions)?;
     let (transaction, place) = sync(rpc, transaction, timeout, false).await?;
     let receipt = receipt_at(rpc, transaction.rollup, place).await?;
     Ok(ReceiptJson::from(&receipt))
@@ -182,7 +192,7 @@ pub(super) struct EthReceipt {
 
 /// `eth_sendRawTransactionSync`.
 pub(super) async fn eth_sync(rpc: &Rpc, params: &Params<'_>, extensions: &Extensions) -> Answer<EthReceipt> {
-    let (transaction, timeout) = admit(rpc, params, extensions)?;
+    let (transaction, timeout) = admit(rpc, "eth_sendRawTransactionSync", params, extensions)?;
     let (transaction, place) = sync(rpc, transaction, timeout, true).await?;
     let receipt = receipt_at(rpc, transaction.rollup, place).await?;
     Ok(EthReceipt {
@@ -229,6 +239,11 @@ fn waits(method: &Method) -> bool {
     matches!(method.name, "eth_sendRawTransactionSync" | "fusion_sendTransactionSync")
 }
 
+/// Whether a method is about what comes later than its answer.
+fn subscribes(method: &Method) -> bool {
+    matches!(method.name, "fusion_subscribe" | "fusion_unsubscribe")
+}
+
 /// The method that a request calls, if this path serves it.
 fn served(request: &Request<'_>) -> Answer<&'static Method> {
     let Some(method) = openrpc::find(request.method_name()) else {
@@ -238,6 +253,12 @@ fn served(request: &Request<'_>) -> Answer<&'static Method> {
              tells of a transaction"
         )));
     };
+    if subscribes(method)
+        && let Some(connection) = request.extensions().get::<Arc<Connection>>()
+        && connection.plain_http
+    {
+        return Err(errors::needs_websocket(method.name, &connection.websocket_url()));
+    }
     let on_rollup = path_rollup(request.extensions()).is_ok();
     match method.scope {
         Scope::Rollup if !on_rollup => Err(errors::method_not_found("this method is served at /rollup/<id>")),
@@ -318,7 +339,7 @@ impl Gate {
                 slots.push(Slot::Later { request, method });
                 continue;
             }
-            match admit(&self.rpc, &request.params(), request.extensions()) {
+            match admit(&self.rpc, method.name, &request.params(), request.extensions()) {
                 Ok((transaction, None)) => {
                     if transaction.evm.is_some() && at % RECOVERIES_PER_TURN == RECOVERIES_PER_TURN - 1 {
                         tokio::task::yield_now().await;
@@ -328,8 +349,11 @@ impl Gate {
                     slots.push(Slot::Admitted { id, method });
                 }
                 Ok((_, Some(_))) => {
-                    let error = errors::invalid_params("this method takes no timeout");
-                    slots.push(Slot::Answered(self.failed(request.id, method.name, error)));
+                    slots.push(Slot::Answered(self.failed(
+                        request.id,
+                        method.name,
+                        no_timeout(method.name),
+                    )));
                 }
                 Err(error) => slots.push(Slot::Answered(self.failed(request.id, method.name, error))),
             }

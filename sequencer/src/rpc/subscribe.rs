@@ -20,10 +20,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::methods::{Answer, parse, path_rollup};
+use super::methods::{Answer, path_rollup};
+use super::openrpc::{Kind as Shape, Param, ROLLUP, optional, required};
 use super::receipts::receipt_at;
 use super::server::Connection;
-use super::{Rpc, errors};
+use super::{Rpc, errors, params};
 use crate::store::StoreError;
 
 /// From this many blocks below the tip on, a stream is found by the index instead of block by block.
@@ -43,6 +44,18 @@ enum End {
     /// With these words to the subscriber.
     Error(String),
 }
+
+/// Parameters of each kind of subscription.
+const STREAM: &[Param] = &[
+    ROLLUP,
+    required("sequence", Shape::Number),
+    optional("head", Shape::Hash),
+];
+const HEADS: &[Param] = &[
+    optional("includeTransactions", Shape::Boolean),
+    optional("from", Shape::Number),
+];
+const RECEIPTS: &[Param] = &[ROLLUP, optional("hashes", Shape::Hashes)];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -134,7 +147,7 @@ async fn subscribe(
 
 /// Reads what to follow.
 fn read(rpc: &Rpc, params: &Params<'_>, extensions: &Extensions) -> Answer<Kind> {
-    let SubscribeParams { kind, params } = parse(params)?;
+    let SubscribeParams { kind, params } = params::parse("fusion_subscribe", params, extensions)?;
     let mut params = params.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
     if let (Ok(path), Some(fields)) = (path_rollup(extensions), params.as_object_mut())
         && matches!(kind.as_str(), "stream" | "receipts")
@@ -142,42 +155,52 @@ fn read(rpc: &Rpc, params: &Params<'_>, extensions: &Extensions) -> Answer<Kind>
         let given = fields.entry("rollup").or_insert_with(|| Value::from(path.0));
         if given.as_u64() != Some(path.0) {
             return Err(errors::invalid_params(format!(
-                "rollup is {given}, the path is /rollup/{path}"
+                "fusion_subscribe: rollup is {given}, the path is /rollup/{path}"
             )));
         }
     }
     match kind.as_str() {
         "stream" => {
-            let cursor: CursorJson = decode(params)?;
-            let (rollup, sequence, head) = cursor.decode().map_err(errors::invalid_params)?;
+            let cursor: CursorJson = decode("fusion_subscribe stream", STREAM, &params)?;
+            let cursor = cursor.decode();
+            let (rollup, sequence, head) =
+                cursor.map_err(|error| errors::invalid_params(format!("fusion_subscribe stream: {error}")))?;
             rpc.rollup(rollup)?;
             Ok(Kind::Stream(Cursor { rollup, sequence, head }))
         }
         "heads" => {
-            let heads: HeadsParams = decode(params)?;
+            let heads: HeadsParams = decode("fusion_subscribe heads", HEADS, &params)?;
             if heads.from == Some(0) {
                 return Err(errors::genesis_block());
             }
             Ok(Kind::Heads(heads))
         }
         "receipts" => {
-            let receipts: ReceiptsParams = decode(params)?;
+            let receipts: ReceiptsParams = decode("fusion_subscribe receipts", RECEIPTS, &params)?;
             let rollup = rpc.rollup(RollupId(receipts.rollup))?.id;
             match receipts.hashes {
                 None => Ok(Kind::Lanes(rollup)),
                 Some(hashes) if hashes.is_empty() || hashes.len() > HASHES_MAX => Err(errors::invalid_params(format!(
-                    "{} hashes, it must be 1 to {HASHES_MAX}",
+                    "fusion_subscribe receipts: {} hashes are given, expected 1 to {HASHES_MAX}",
                     hashes.len()
                 ))),
                 Some(hashes) => Ok(Kind::Receipts(rollup, hashes.into_iter().map(|hash| hash.0).collect())),
             }
         }
-        _ => Err(errors::invalid_params("kind must be stream, heads or receipts")),
+        _ => {
+            let expected = "\"stream\", \"heads\" or \"receipts\"";
+            Err(params::mismatch(
+                "fusion_subscribe",
+                "kind",
+                &Value::from(kind),
+                expected,
+            ))
+        }
     }
 }
 
-fn decode<T: serde::de::DeserializeOwned>(params: Value) -> Answer<T> {
-    serde_json::from_value(params).map_err(errors::invalid_params)
+fn decode<T: serde::de::DeserializeOwned>(what: &str, table: &[Param], given: &Value) -> Answer<T> {
+    T::deserialize(given).map_err(|_| params::explain(what, table, given))
 }
 
 /// Refuses a cursor whose head is not the stream's, as far as it can be told before the next lane comes.

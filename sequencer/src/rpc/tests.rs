@@ -61,6 +61,7 @@ fn status(chain: &Chain) -> NodeStatus {
             lag: 0,
             peers: 1,
             power_connected: 4,
+            power_total: 4,
             quorum: 3,
             pool_transactions: 0,
             pool_bytes: 0,

@@ -41,7 +41,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Where a node listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
-    host: String,
+    pub(super) host: String,
     path: String,
 }
 
@@ -115,16 +115,29 @@ pub(super) struct Ready {
     frames: Frames,
 }
 
-/// Connects to every node and subscribes to what becomes final there.
-pub(super) fn connect(targets: &[Target]) -> anyhow::Result<Vec<Ready>> {
-    let connected = targets.iter().map(|target| {
-        let Target { host, path } = target;
-        subscribe(host, path).with_context(|| format!("cannot use the node at {host}"))
-    });
-    connected.collect()
+/// Parts the nodes that can be used from those that cannot, with why.
+pub(super) fn part(targets: Vec<Target>) -> (Vec<Target>, Vec<(Target, anyhow::Error)>) {
+    let (mut usable, mut silent) = (Vec::new(), Vec::new());
+    for target in targets {
+        match subscribe(&target) {
+            Ok(_) => usable.push(target),
+            Err(error) => silent.push((target, error)),
+        }
+    }
+    (usable, silent)
 }
 
-fn subscribe(host: &str, path: &str) -> anyhow::Result<Ready> {
+/// Connects to every node and subscribes to what becomes final there.
+pub(super) fn connect(targets: &[Target]) -> anyhow::Result<Vec<Ready>> {
+    targets.iter().map(subscribe).collect()
+}
+
+fn subscribe(target: &Target) -> anyhow::Result<Ready> {
+    let Target { host, path } = target;
+    try_subscribe(host, path).with_context(|| format!("cannot use the node at {host}"))
+}
+
+fn try_subscribe(host: &str, path: &str) -> anyhow::Result<Ready> {
     let address = host.to_socket_addrs()?.next().context("no address")?;
     let mut stream = TcpStream::connect_timeout(&address, NODE_TIMEOUT)?;
     stream.set_nodelay(true)?;

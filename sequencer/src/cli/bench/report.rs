@@ -58,6 +58,9 @@ pub(super) struct WorkloadReport {
     pub(super) senders: Option<usize>,
     /// Nodes sent to.
     pub(super) nodes: usize,
+    /// Nodes of the devnet that did not answer before the run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) left_out: Vec<String>,
 }
 
 /// Counts a second.
@@ -250,8 +253,12 @@ impl Report {
             value.map_or_else(|| "unknown".to_owned(), |value| format!("{value:.digits$}"))
         };
         let rejected = rejections(&total.rejected);
+        let left_out = match self.workload.left_out.join(", ") {
+            none if none.is_empty() => String::new(),
+            hosts => format!(" without {hosts}"),
+        };
         let mut text = format!(
-            "{sent}, {:.0} bytes, rollups {:?}, {} nodes; {} tx/s due for {:.1} s after {:.1} s of warm-up\n\n",
+            "{sent}, {:.0} bytes, rollups {:?}, {} nodes{left_out}; {} tx/s due for {:.1} s after {:.1} s of warm-up\n\n",
             self.workload.transaction_bytes,
             self.workload.rollups,
             self.workload.nodes,
@@ -336,7 +343,8 @@ mod tests {
             transaction_bytes: 512.0,
             rollups: vec![1001],
             senders: None,
-            nodes: 4,
+            nodes: 3,
+            left_out: vec!["127.0.0.1:7111".to_owned()],
         };
         let spent = Spent {
             cluster_cpu: Some(0.3),

@@ -66,14 +66,8 @@ impl Child {
     /// Asks it to stop.
     pub(super) fn terminate(&self) {
         // `id` is `None` once it was waited for, so this never signals a process that took over its number.
-        let pid = self
-            .process
-            .id()
-            .and_then(|pid| i32::try_from(pid).ok())
-            .and_then(Pid::from_raw);
-        if let Some(pid) = pid {
-            // It may have ended this very moment; then there is nothing to do.
-            let _ended = kill_process(pid, Signal::TERM);
+        if let Some(pid) = self.process.id() {
+            signal(pid, Signal::TERM);
         }
     }
 
@@ -85,6 +79,14 @@ impl Child {
         {
             drop(self.process.kill().await);
         }
+    }
+}
+
+/// Signals a process.
+pub(super) fn signal(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        // It may have ended this very moment; then there is nothing to do.
+        let _ended = kill_process(pid, signal);
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 
 use fusion_client::json::{GenesisJson, GenesisValidatorJson, Hash, OrderingJson, RollupJson, RollupKindJson};
 use fusion_types::{Genesis, Height, ValidatorId};
 use rustix::fs::{FlockOperation, flock};
 
+use super::super::cluster::TEMPORARY_PREFIX;
 use super::super::{genesis, shell_word};
 use super::child;
 use crate::config::{self, Config, Role};
@@ -30,6 +31,7 @@ pub(super) struct Home {
     path: PathBuf,
     temporary: bool,
     kept: bool,
+    _link: Option<Link>,
     _lock: File,
 }
 
@@ -39,7 +41,7 @@ impl Home {
         let temporary = path.is_none();
         let path = match path {
             Some(path) => std::path::absolute(path).map_err(|error| ExitError::io("resolve", path, &error))?,
-            None => std::env::temp_dir().join(format!("fusion-devnet-{}-{}", std::process::id(), genesis::now_ms())),
+            None => own_name(),
         };
         let mut builder = std::fs::DirBuilder::new();
         builder.mode(0o700).recursive(!temporary);
@@ -52,10 +54,14 @@ impl Home {
             let message = format!("another `fusion devnet` runs in {}", path.display());
             return Err(ExitError::new(Exit::Locked, message));
         }
+        // Without a link the client commands want to be told where it is, which is no reason to fail.
+        let link = own_name();
+        let link = (!temporary && symlink(&path, &link).is_ok()).then_some(Link(link));
         Ok(Self {
             path,
             temporary,
             kept: keep,
+            _link: link,
             _lock: lock,
         })
     }
@@ -77,6 +83,22 @@ impl Home {
         let removed = !self.kept && std::fs::remove_dir_all(&self.path).is_ok();
         (!removed).then_some(self.path)
     }
+}
+
+/// The link to a home where the client commands look for devnets; removed when dropped.
+struct Link(PathBuf);
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // Whoever removed it before us wanted the same.
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+/// A name in the temporary folder that no other devnet has, and that the client commands find.
+fn own_name() -> PathBuf {
+    let name = format!("{TEMPORARY_PREFIX}{}-{}", std::process::id(), genesis::now_ms());
+    std::env::temp_dir().join(name)
 }
 
 /// Where everything of a devnet is.
@@ -114,14 +136,11 @@ impl Plan {
     pub(super) fn load_or_create(home: &Path, count: Option<u16>, base_port: Option<u16>) -> Result<Self, ExitError> {
         if !home.join("genesis.json").exists() {
             create(home, count.unwrap_or(NODES), base_port)?;
-        } else if base_port.is_some() {
-            let message = format!("{} has its ports already: leave out --base-port", home.display());
-            return Err(ExitError::new(Exit::Usage, message));
         }
-        Self::load(home, count)
+        Self::load(home, count, base_port)
     }
 
-    fn load(home: &Path, count: Option<u16>) -> Result<Self, ExitError> {
+    fn load(home: &Path, count: Option<u16>, base_port: Option<u16>) -> Result<Self, ExitError> {
         let path = home.join("genesis.json");
         let (json, genesis) = genesis::read(&path)?;
         let mut nodes = Vec::with_capacity(json.validators.len());
@@ -145,6 +164,16 @@ impl Plan {
                 "{} has {} nodes, not {count}; leave out --nodes",
                 home.display(),
                 nodes.len()
+            );
+            return Err(ExitError::new(Exit::Usage, message));
+        }
+        if let Some(base) = base_port
+            && let Some(first) = nodes.first().map(|node| node.p2p.port())
+            && base != first
+        {
+            let message = format!(
+                "{} has its ports already, from {first} on, not {base}; leave out --base-port",
+                home.display()
             );
             return Err(ExitError::new(Exit::Usage, message));
         }
@@ -296,4 +325,28 @@ fn udp_is_free(address: SocketAddr) -> bool {
 
 fn tcp_is_free(address: SocketAddr) -> bool {
     TcpListener::bind(address).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_that_the_home_has_may_be_repeated_and_another_is_refused_with_both() {
+        let folder = tempfile::tempdir().unwrap();
+        create(folder.path(), 1, None).unwrap();
+        let config = Config::load(&folder.path().join("node0").join(config::FILE_NAME), &[]).unwrap();
+        let first = config.p2p.listen.port();
+        // Somebody else may take the port meanwhile, which is another refusal.
+        let same = Plan::load_or_create(folder.path(), None, Some(first));
+        assert_ne!(same.err().map(|error| error.exit), Some(Exit::Usage));
+        let refused = Plan::load_or_create(folder.path(), None, Some(first ^ 1));
+        let refused = refused.err().unwrap();
+        assert_eq!(refused.exit, Exit::Usage);
+        assert!(
+            refused.message.contains(&format!("from {first} on, not {}", first ^ 1)),
+            "{}",
+            refused.message
+        );
+    }
 }

@@ -101,7 +101,7 @@ async fn a_transaction_can_be_named_by_position_by_name_and_by_path() {
         .unwrap_err();
     assert_eq!(
         error["message"],
-        "invalid params: rollup is 901, the path is /rollup/903"
+        "invalid params: fusion_sendTransaction: rollup is 901, the path is /rollup/903"
     );
 }
 
@@ -302,7 +302,10 @@ async fn a_range_of_a_stream_verifies_and_says_where_to_go_on() {
         .call("/", "fusion_getStream", json!([OPAQUE, 0, 0]))
         .await
         .unwrap_err();
-    assert_eq!(error["message"], "invalid params: limit is 0, it must be 1 to 1000");
+    assert_eq!(
+        error["message"],
+        "invalid params: fusion_getStream: limit is 0, expected 1 to 1000"
+    );
     let _: Vec<RollupBlockJson> = inside.blocks;
 }
 

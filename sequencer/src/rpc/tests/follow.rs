@@ -2,8 +2,9 @@
 
 use fusion_client::json::{HeadJson, LaneHashesJson, ReceiptJson, RollupBlockJson};
 use fusion_types::{Cursor, Receipt, RollupBlock};
-use jsonrpsee::core::client::{Subscription, SubscriptionClientT};
-use jsonrpsee::core::params::ArrayParams;
+use jsonrpsee::core::client::{ClientT, Subscription, SubscriptionClientT};
+use jsonrpsee::core::params::{ArrayParams, BatchRequestBuilder};
+use jsonrpsee::rpc_params;
 use jsonrpsee::ws_client::{WsClient, WsClientBuilder};
 
 use super::*;
@@ -157,13 +158,57 @@ async fn one_subscription_too_many_is_refused() {
 }
 
 #[tokio::test]
+async fn a_wrong_parameter_of_a_subscription_is_told() {
+    let node = Node::start().await;
+    let client = connect(&node, "/").await;
+    for (kind, params, expected) in [
+        (
+            "stream",
+            json!({"rollup": OPAQUE}),
+            "fusion_subscribe stream: sequence is missing, expected a whole number",
+        ),
+        (
+            "heads",
+            json!({"from": "x"}),
+            "fusion_subscribe heads: from is \"x\", expected a whole number",
+        ),
+        (
+            "receipts",
+            json!({"rollup": OPAQUE, "hashes": [1]}),
+            "fusion_subscribe receipts: hashes is [1], expected a list of hashes",
+        ),
+        (
+            "head",
+            json!({}),
+            "fusion_subscribe: kind is \"head\", expected \"stream\", \"heads\" or \"receipts\"",
+        ),
+    ] {
+        let error = subscribe(&client, kind, params).await.unwrap_err();
+        let jsonrpsee::core::client::Error::Call(error) = error else {
+            panic!("{error}");
+        };
+        assert!(error.message().contains(expected), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn subscriptions_need_a_websocket_and_a_call_of_their_own() {
     let node = Node::start().await;
-    let error = node.call("/", "fusion_subscribe", json!(["heads"])).await.unwrap_err();
-    assert!(error["code"].is_i64());
-    let call = json!([{"jsonrpc": "2.0", "id": 1, "method": "fusion_subscribe", "params": ["heads"]}]);
-    let (_, answer) = node.post("/", &call.to_string()).await;
-    assert_eq!(answer[0]["error"]["data"]["name"], "invalid_params");
+    for method in ["fusion_subscribe", "fusion_unsubscribe"] {
+        let error = node.call("/rollup/903", method, json!(["heads"])).await.unwrap_err();
+        assert_eq!(
+            error["message"],
+            format!("{method} needs a WebSocket connection: connect to ws://localhost/rollup/903 (wss:// behind TLS)")
+        );
+        let call = json!([{"jsonrpc": "2.0", "id": 1, "method": method, "params": ["heads"]}]);
+        let (_, answer) = node.post("/", &call.to_string()).await;
+        assert_eq!(answer[0]["error"]["data"]["name"], "needs_websocket");
+    }
+    let mut batch = BatchRequestBuilder::new();
+    batch.insert("fusion_subscribe", rpc_params!["heads"]).unwrap();
+    let answers = connect(&node, "/").await.batch_request::<Value>(batch).await.unwrap();
+    let error = answers.into_iter().next().unwrap().unwrap_err();
+    assert!(error.message().contains("not served in a batch"), "{error}");
 }
 
 /// A WebSocket client that sends one text and then reads only when told to.

@@ -92,6 +92,41 @@ async fn every_method_survives_every_kind_of_parameters() {
     }
 }
 
+/// Path, method, parameters, and what is said of them.
+#[rustfmt::skip]
+const MISTAKES: &[(&str, &str, &str, &str)] = &[
+    ("/", "fusion_getStream", r#"[903, "x"]"#,
+        r#"fusion_getStream: from is "x", expected a whole number"#),
+    ("/", "fusion_getStream", r#"[903]"#,
+        r#"fusion_getStream: from is missing, expected a whole number"#),
+    ("/rollup/903", "fusion_getStream", r#"[-1]"#,
+        r#"fusion_getStream: from is -1, expected a whole number"#),
+    ("/", "fusion_getStream", r#"[903, 0, 1, 2]"#,
+        r#"fusion_getStream: it takes rollup (a whole number), from (a whole number), limit (a whole number, optional)"#),
+    ("/", "fusion_getBlock", r#"{"height": 1, "hight": 1}"#,
+        r#"fusion_getBlock has no parameter "hight", it takes height (a whole number or "latest")"#),
+    ("/", "fusion_getCertificate", r#"[1.5]"#,
+        r#"fusion_getCertificate: height is 1.5, expected a whole number or "latest""#),
+    ("/", "fusion_sendTransaction", r#"[903, 5]"#,
+        r#"fusion_sendTransaction: transaction is 5, expected 0x and hex digits, two per byte"#),
+    ("/rollup/903", "eth_sendRawTransactionSync", r#"["0xabc"]"#,
+        r#"eth_sendRawTransactionSync: transaction is "0xabc", expected 0x and hex digits, two per byte"#),
+    ("/", "fusion_sendTransactionSync", r#"[903, "0x00", "soon"]"#,
+        r#"fusion_sendTransactionSync: timeout is "soon", expected milliseconds as a whole number or as 0x and hex digits"#),
+    ("/", "fusion_getReceipt", r#"[903, "0x12"]"#,
+        r#"fusion_getReceipt: hash is "0x12", expected 0x and 64 hex digits"#),
+];
+
+#[tokio::test]
+async fn a_wrong_parameter_is_told_with_its_method_what_was_given_and_what_is_expected() {
+    let node = Node::start().await;
+    for (path, method, params, expected) in MISTAKES {
+        let params = serde_json::from_str(params).unwrap();
+        let error = node.call(path, method, params).await.unwrap_err();
+        assert_eq!(error["message"], format!("invalid params: {expected}"));
+    }
+}
+
 #[tokio::test]
 async fn long_nonsense_is_quoted_in_short() {
     let node = Node::start().await;
