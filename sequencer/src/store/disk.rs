@@ -102,6 +102,19 @@ pub(super) fn publish(path: &Path) -> Result<(), StoreError> {
     path.parent().map_or(Ok(()), sync_dir)
 }
 
+/// Gives a file a name under which nobody looks for it, and returns that name. It is durable with the next sync of the folder.
+pub(super) fn move_aside(path: &Path) -> Result<PathBuf, StoreError> {
+    let named = |number: u64| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".unusable-{number}"));
+        PathBuf::from(name)
+    };
+    let aside = (1..).map(named).find(|name| !name.exists());
+    let aside = aside.expect("no folder has 2^64 files");
+    fs::rename(path, &aside).map_err(|e| StoreError::io("rename", path, e))?;
+    Ok(aside)
+}
+
 fn fill(file: &File, path: &Path, bytes: &[u8], length: u64, written: bool) -> Result<(), StoreError> {
     allocate(file, path, length)?;
     write_at(file, path, bytes, 0)?;
