@@ -27,6 +27,7 @@ mod guard;
 mod index;
 mod log;
 mod reader;
+mod repair;
 mod segment;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ pub use check::{Report, check};
 pub use error::StoreError;
 pub use guard::{create as create_guard, path_in as guard_path};
 pub use reader::{LogReader, Place, RawBlock};
+pub use repair::{RepairError, Repaired, repair};
 
 use flush::{Flusher, Written};
 use frame::Write;
@@ -373,6 +375,14 @@ fn verify_tip(decided: &DecidedBlock, genesis: &Genesis, log: &Log) -> Result<()
     }
     let verified = decided.certificate.verify(genesis.network(), committee);
     verified.map_err(|error| StoreError::corrupt(&log.segment().path, 0, decided.certificate.height, error.to_string()))
+}
+
+/// The command that mends the log below `home`, as an operator types it.
+pub fn repair_command(home: &Path) -> String {
+    format!(
+        "fusion db repair --home {} --url http://ANOTHER-NODE:7101",
+        home.display()
+    )
 }
 
 /// Whether a panic on the thread of this name is expected and survived: the index's builder and `sled`'s own threads.

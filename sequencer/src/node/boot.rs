@@ -208,10 +208,9 @@ fn restore_window(core: &mut Core, reader: &LogReader, config: &Config) -> Resul
     while height > Height(0) {
         let raw = reader.raw_range(height, height, usize::MAX);
         let raw = raw.map_err(|error| store_error(config, error))?;
-        let damaged =
-            |what: &dyn std::fmt::Display| ExitError::new(Exit::Storage, format_args!("block {height}: {what}"));
-        let raw = raw.first().ok_or_else(|| damaged(&"the log does not have it"))?;
-        let lanes = LaneHashes::read(&raw.body, &|rollup| core.restores(rollup)).map_err(|error| damaged(&error))?;
+        let unreadable = |what: &dyn std::fmt::Display| damaged(config, &format_args!("block {height}: {what}"));
+        let raw = raw.first().ok_or_else(|| unreadable(&"the log does not have it"))?;
+        let lanes = LaneHashes::read(&raw.body, &|rollup| core.restores(rollup)).map_err(|error| unreadable(&error))?;
         if !core.restore(&lanes) {
             return Ok(());
         }
@@ -318,11 +317,18 @@ fn store_error(config: &Config, error: StoreError) -> ExitError {
         StoreError::Network { path, .. } if path.starts_with(&config.storage.guard_dir) => {
             return unusable_guard(config, &error);
         }
+        StoreError::Corrupt { .. } => return damaged(config, &error),
         StoreError::Locked { .. } => Exit::Locked,
         StoreError::Network { .. } => Exit::Config,
         _ => Exit::Storage,
     };
     ExitError::new(exit, error)
+}
+
+/// The log is damaged: a person should look at the disk, and then has one command to run.
+fn damaged(config: &Config, what: &dyn std::fmt::Display) -> ExitError {
+    let command = store::repair_command(&config.node.home);
+    ExitError::new(Exit::Storage, format_args!("{what}: `{command}`"))
 }
 
 /// Creates the sign guard of `key`: nothing at or below `height` will be signed. A guard that is of no use to this key is moved aside;

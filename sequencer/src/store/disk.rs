@@ -89,10 +89,14 @@ pub(super) fn draft(path: &Path, bytes: &[u8], length: u64, written: bool) -> Re
         .map_err(|e| StoreError::io("create", &draft, e))?;
     let filled = fill(&file, &draft, bytes, length, written);
     if filled.is_err() {
-        // Give the space back; the draft means nothing to anybody.
-        drop(fs::remove_file(&draft));
+        discard(path);
     }
     filled.map(|()| file)
+}
+
+/// Removes the draft of a file that will not be published: it means nothing to anybody, and takes space.
+pub(super) fn discard(path: &Path) {
+    drop(fs::remove_file(draft_of(path)));
 }
 
 /// The second half of [`replace`]: the file gets its name.
