@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -387,4 +387,38 @@ async fn a_flipped_bit_in_an_old_block_is_told_and_repaired_from_other_nodes() {
     send_all(&client, "mended", 5, &mut receipts).await;
     assert_kept(&devnet, &receipts).await;
     devnet.stop_and_check();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_disk_fails_ends_by_itself_with_71_and_serves_nobody() {
+    let mut devnet = Devnet::start(17_600);
+    devnet.kill(1);
+    let home = devnet.nodes[1].home.clone();
+    let mut small = command(&home);
+    small.args(["--set", "storage.segment_bytes=8388608"]);
+    let mut child = small.stderr(Stdio::piped()).spawn().unwrap();
+    devnet.nodes[1].pid = i32::try_from(child.id()).unwrap();
+    devnet.wait_voting(1).await;
+
+    // The next segment of the log cannot be made: nothing to wait for, and no write to try again.
+    std::fs::rename(home.join("log"), home.join("gone")).unwrap();
+    let others = [&devnet.nodes[0].url, &devnet.nodes[2].url];
+    let client = Client::connect(&others, devnet.trust.clone()).await.unwrap();
+    let started = Instant::now();
+    let mut sent = 0_u64;
+    let end = loop {
+        if let Some(end) = child.try_wait().unwrap() {
+            break end;
+        }
+        assert!(started.elapsed() < PATIENCE, "the node goes on without its log");
+        let mut payload = vec![0; 120_000];
+        payload[..8].copy_from_slice(&sent.to_be_bytes());
+        client.send(ROLLUP, payload.into(), PATIENCE).await.unwrap();
+        sent += 1;
+    };
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(end.code(), Some(71), "{said}");
+    assert!(said.lines().last().unwrap().starts_with("error: cannot "), "{said}");
+    assert!(sent >= 60, "it ended after {sent} transactions");
 }

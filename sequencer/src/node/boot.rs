@@ -69,8 +69,10 @@ pub async fn run(config: Config, keys: Keys, genesis: Genesis, stop: watch::Rece
     let metrics = Metrics::new(&config.node.name, role, env!("CARGO_PKG_VERSION"));
     let reporter = Reporter::new(&config, &keys, &genesis, metrics.clone());
     let (handle, end) = NodeHandle::new(genesis.clone(), reader.clone(), reporter.status(&core));
-    let rpc = start_rpc(&config, handle.clone(), metrics.clone(), stop.clone()).await?;
-    start_metrics(&config, &handle, &metrics, stop.clone()).await?;
+    // Users are served as long as the node thread runs: it ends when the process is told to stop, and when going on would break a promise.
+    let (ended, end_of_node) = watch::channel(false);
+    let rpc = start_rpc(&config, handle.clone(), metrics.clone(), end_of_node.clone()).await?;
+    start_metrics(&config, &handle, &metrics, end_of_node).await?;
 
     let node = Node {
         core,
@@ -88,6 +90,7 @@ pub async fn run(config: Config, keys: Keys, genesis: Genesis, stop: watch::Rece
         stop,
     };
     let result = on_own_thread(move |runtime| runtime.block_on(node.run(inboxes, end))).await;
+    ended.send_replace(true);
     // Users were refused since the node thread ended; what they were told is durable. Tell peers and go.
     if let Err(error) = rpc.await {
         tracing::error!(%error, "rpc task ended badly");
