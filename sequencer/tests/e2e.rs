@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use fusion_client::{Client, Event, FollowOptions, Follower, Preconfirmation, Start, Trust};
 use fusion_types::{Receipt, RollupId};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 const ROLLUP: RollupId = RollupId(1001);
 
@@ -421,4 +421,53 @@ async fn a_node_whose_disk_fails_ends_by_itself_with_71_and_serves_nobody() {
     assert_eq!(end.code(), Some(71), "{said}");
     assert!(said.lines().last().unwrap().starts_with("error: cannot "), "{said}");
     assert!(sent >= 60, "it ended after {sent} transactions");
+}
+
+/// Lets the process write files up to `bytes`: beyond, it finds the disk full.
+fn limit_files(pid: i32, bytes: Option<u64>) {
+    let limit = Rlimit {
+        current: bytes,
+        maximum: None,
+    };
+    prlimit(Pid::from_raw(pid), Resource::Fsize, limit).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_space_says_so_takes_nothing_and_goes_on_when_there_is_space() {
+    let mut devnet = Devnet::start(17_800);
+    let client = devnet.client().await;
+    let mut receipts = Vec::new();
+    for n in 0..4 {
+        receipts.push(client.send(ROLLUP, vec![n; 100_000].into(), PATIENCE).await.unwrap());
+    }
+    devnet.kill(1);
+    devnet.start_again(1);
+    devnet.wait_voting(1).await;
+    // The log is longer than that already; write-ahead log and guard stay below, as their space is taken in advance.
+    let (pid, url) = (devnet.nodes[1].pid, devnet.nodes[1].url.clone());
+    limit_files(pid, Some(256 * 1024));
+    let urls = [fusion_client::NodeUrl::parse(&url).unwrap()];
+    let started = Instant::now();
+    loop {
+        let status = fusion_client::status(&urls).await.remove(0).1.unwrap();
+        if status.step == "disk full" {
+            assert!(!status.voting);
+            break;
+        }
+        assert!(started.elapsed() < PATIENCE, "{status:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let alone = Client::connect(&[&url], devnet.trust.clone()).await.unwrap();
+    let refused = alone.submit(ROLLUP, b"no space".to_vec().into()).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("the disk of this node is full"),
+        "{refused}"
+    );
+    send_all(&client, "three nodes", 5, &mut receipts).await;
+
+    limit_files(pid, None);
+    devnet.wait_voting(1).await;
+    alone.submit(ROLLUP, b"space".to_vec().into()).await.unwrap();
+    assert_kept(&devnet, &receipts).await;
+    devnet.stop_and_check();
 }
