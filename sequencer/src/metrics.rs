@@ -27,8 +27,8 @@ const LATENCY_BUCKETS: [f64; 14] = [
 ];
 
 /// From a fast NVMe drive's flush to a disk that makes the node miss its turn.
-const FSYNC_BUCKETS: [f64; 12] = [
-    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 5.0,
+const FSYNC_BUCKETS: [f64; 13] = [
+    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0,
 ];
 
 /// Without a heartbeat of the node thread for this long, the node counts as dead.

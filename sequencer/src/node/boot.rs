@@ -86,6 +86,7 @@ pub async fn run(config: Config, keys: Keys, genesis: Genesis, stop: watch::Rece
         replies: std::collections::BTreeMap::new(),
         taken_in: HashMap::with_capacity(EVENTS_PER_TURN),
         strikes: std::collections::BTreeMap::new(),
+        slow_flush_told: None,
         status: end.status.clone(),
         stop,
     };
