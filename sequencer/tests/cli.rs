@@ -425,6 +425,8 @@ fn wrong_command_lines_exit_64_and_help_exits_0() {
         &["start"],
         &["config", "check"],
         &["guard", "init"],
+        &["db", "check"],
+        &["db", "repair"],
     ] {
         let mut args = command.to_vec();
         args.push("--help");
