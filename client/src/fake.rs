@@ -6,16 +6,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use alloy_primitives::{B256, B512, Bytes};
 use ed25519_dalek::{Signer as _, SigningKey};
 use fusion_types::{
-    Block, Certificate, Committee, CommitteeSignature, Epoch, Genesis, Header, L1Origin, Lane, LaneBody, Receipt,
-    RollupBlock, RollupConfig, RollupId, RollupKind, Round, Validator, ValidatorId, VoteKind, merkle_root,
-    transaction_hash, vote_sign_bytes,
+    Block, Certificate, Committee, CommitteeSignature, DecidedBlock, Epoch, Genesis, Header, L1Origin, Lane, LaneBody,
+    Receipt, RollupBlock, RollupConfig, RollupId, RollupKind, Round, SealedBlock, Validator, ValidatorId, VoteKind,
+    merkle_root, transaction_hash, vote_sign_bytes,
 };
 use jsonrpsee::server::{RpcModule, Server, ServerHandle, SubscriptionMessage};
 use jsonrpsee::types::ErrorObjectOwned;
 use tokio::sync::watch;
 
 use crate::json::{
-    CursorJson, Data, Hash, ReceiptJson, ReceiptStatus, ReceiptStatusJson, RollupBlockJson, StatusJson, StreamJson,
+    BlockJson, CursorJson, Data, Hash, ReceiptJson, ReceiptStatus, ReceiptStatusJson, RollupBlockJson, StatusJson,
+    StreamJson,
 };
 use crate::trust::Trust;
 
@@ -165,6 +166,8 @@ pub(crate) struct Manners {
     pub(crate) tamper: Option<fn(&mut RollupBlockJson)>,
     /// Changes its receipts.
     pub(crate) forge: Option<fn(&mut ReceiptJson)>,
+    /// Changes the blocks that it gives.
+    pub(crate) forge_block: Option<fn(&mut BlockJson)>,
     /// Takes requests and never answers.
     pub(crate) hang: bool,
     /// Refuses every transaction with this code.
@@ -242,6 +245,18 @@ impl Served {
         .collect()
     }
 
+    fn block(&self, height: usize) -> BlockJson {
+        let (block, certificate) = &self.chain.blocks[height - 1];
+        let mut json = BlockJson::from(&DecidedBlock {
+            block: Arc::new(SealedBlock::new(block).unwrap()),
+            certificate: certificate.clone(),
+        });
+        if let Some(forge) = self.manners.forge_block {
+            forge(&mut json);
+        }
+        json
+    }
+
     fn receipt(&self, hash: B256) -> Option<ReceiptJson> {
         let mut json = ReceiptJson::from(&self.chain.receipt(hash)?);
         if let Some(forge) = self.manners.forge {
@@ -275,6 +290,13 @@ fn module(served: Served) -> RpcModule<Served> {
         })
         .unwrap();
     module
+        .register_async_method("fusion_getBlock", |params, served, _| async move {
+            served.arrive().await;
+            let (height,): (usize,) = params.parse()?;
+            Ok::<_, ErrorObjectOwned>(served.block(height))
+        })
+        .unwrap();
+    module
         .register_async_method("fusion_getReceipt", |params, served, _| async move {
             served.arrive().await;
             let (_, hash): (u64, Hash) = params.parse()?;
@@ -291,6 +313,19 @@ fn module(served: Served) -> RpcModule<Served> {
             })
         })
         .unwrap();
+    register_submissions(&mut module);
+    module
+        .register_subscription(
+            "fusion_subscribe",
+            "fusion_subscription",
+            "fusion_unsubscribe",
+            serve_stream,
+        )
+        .unwrap();
+    module
+}
+
+fn register_submissions(module: &mut RpcModule<Served>) {
     for (name, sync) in [("fusion_sendTransaction", false), ("fusion_sendTransactionSync", true)] {
         module
             .register_async_method(name, move |params, served, _| async move {
@@ -309,15 +344,6 @@ fn module(served: Served) -> RpcModule<Served> {
             })
             .unwrap();
     }
-    module
-        .register_subscription(
-            "fusion_subscribe",
-            "fusion_subscription",
-            "fusion_unsubscribe",
-            serve_stream,
-        )
-        .unwrap();
-    module
 }
 
 async fn serve_stream(

@@ -23,6 +23,9 @@ pub use node::NodeUrl;
 mod submit;
 pub use submit::{Client, ClientError, Liar, Preconfirmation, Rejection, status};
 
+mod block;
+pub use block::block;
+
 mod cursor;
 pub use cursor::{CursorError, CursorFile};
 

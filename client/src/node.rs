@@ -4,14 +4,14 @@
 
 use std::time::Duration;
 
-use fusion_types::{RollupId, TxHash};
+use fusion_types::{Height, RollupId, TxHash};
 use jsonrpsee::core::JsonRawValue;
 use jsonrpsee::core::client::{ClientT as _, Error as RpcError, Subscription, SubscriptionClientT as _};
 use jsonrpsee::http_client::HttpClient;
 use jsonrpsee::rpc_params;
 use jsonrpsee::ws_client::{PingConfig, WsClient, WsClientBuilder};
 
-use crate::json::{CursorJson, Data, Hash, ReceiptJson, ReceiptStatusJson, StatusJson};
+use crate::json::{BlockJson, CursorJson, Data, Hash, ReceiptJson, ReceiptStatusJson, StatusJson};
 
 /// Largest answer accepted, in bytes: a full block is 4 MiB, and twice that in hex.
 const ANSWER_BYTES_MAX: u32 = 32 * 1024 * 1024;
@@ -111,6 +111,10 @@ impl Requests {
     pub(crate) async fn receipt(&self, rollup: RollupId, hash: TxHash) -> Result<ReceiptStatusJson, RpcError> {
         let params = rpc_params![rollup.0, Hash(hash)];
         self.http.request("fusion_getReceipt", params).await
+    }
+
+    pub(crate) async fn block(&self, height: Height) -> Result<BlockJson, RpcError> {
+        self.http.request("fusion_getBlock", rpc_params![height.0]).await
     }
 
     pub(crate) async fn status(&self) -> Result<StatusJson, RpcError> {

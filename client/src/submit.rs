@@ -18,7 +18,7 @@ use crate::node::{NodeUrl, Requests};
 use crate::trust::Trust;
 
 /// How long one node may take for one answer.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long one node is left to bring a transaction to its end before another is asked.
 const NODE_PATIENCE: Duration = Duration::from_secs(4);

@@ -8,6 +8,7 @@ mod config;
 pub use config::{CoreConfig, CoreStatus, Recovery};
 
 mod blocks;
+mod clock;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use fusion_types::{
 
 use crate::relay::{Key, Relay};
 use crate::store::Record;
+use clock::Clocks;
 
 /// The time of a turn: a monotonic clock for timers, the wall clock for block times.
 #[derive(Debug, Clone, Copy)]
@@ -175,6 +177,7 @@ pub struct Core {
     clock_allows_at: Duration,
     /// Proposals whose time is ahead of this node's clock, and when to look again.
     postponed: Vec<(Duration, Asked)>,
+    clocks: Clocks,
     /// Undecided bodies that the log already holds.
     bodies_logged: BTreeSet<BlockId>,
     expire_at: Duration,
@@ -213,6 +216,7 @@ impl Core {
             work_told: false,
             clock_allows_at: Duration::ZERO,
             postponed: Vec::new(),
+            clocks: Clocks::default(),
             expire_at: Duration::ZERO,
             held: Vec::new(),
             stopped: false,
@@ -301,6 +305,7 @@ impl Core {
             quarantined: self.engine.is_quarantined(),
             pool_transactions: self.pool.len(),
             pool_bytes: self.pool.bytes(),
+            clocks_ahead_ms: self.clocks.ahead_ms(),
         }
     }
 

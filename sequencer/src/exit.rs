@@ -19,7 +19,7 @@ pub enum Exit {
     Unavailable = 69,
     /// A broken invariant or a danger to safety; never caused by input. Please report it.
     Internal = 70,
-    /// A durable write failed. The disk is not trusted any more; nothing was signed after it.
+    /// A durable write failed, or the log is damaged. The disk is not trusted any more; nothing was signed after it.
     Storage = 71,
     /// A file could not be read or written.
     Io = 74,
@@ -41,7 +41,7 @@ pub const TABLE: [(Exit, &str); 9] = [
     ),
     (
         Exit::Storage,
-        "a durable write failed; look at the disk before a restart",
+        "a durable write failed, or the log is damaged; look at the disk before a restart",
     ),
     (Exit::Io, "a file cannot be read or written"),
     (Exit::Locked, "another process uses this home folder"),

@@ -47,6 +47,8 @@ pub struct NodeStatus {
     pub peers: Vec<PeerJson>,
     /// Evidence that it keeps.
     pub evidence: Vec<EvidenceJson>,
+    /// By how many milliseconds the other proposers' clocks are ahead of its own, as far as it can tell.
+    pub clocks_ahead_ms: Option<i64>,
 }
 
 /// The step of a node whose disk is full.

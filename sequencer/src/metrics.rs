@@ -27,8 +27,8 @@ const LATENCY_BUCKETS: [f64; 14] = [
 ];
 
 /// From a fast NVMe drive's flush to a disk that makes the node miss its turn.
-const FSYNC_BUCKETS: [f64; 12] = [
-    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 5.0,
+const FSYNC_BUCKETS: [f64; 13] = [
+    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0,
 ];
 
 /// Without a heartbeat of the node thread for this long, the node counts as dead.
@@ -74,6 +74,7 @@ struct NodeMetrics {
     quarantine: IntGauge,
     power: IntGauge,
     quorum: IntGauge,
+    clocks: IntGauge,
     evidence: IntGauge,
     pool_transactions: IntGauge,
     pool_bytes: IntGauge,
@@ -137,6 +138,7 @@ impl NodeMetrics {
             quarantine: gauge(r, "fusion_consensus_quarantine", "1 while this node follows a height without voting"),
             power: gauge(r, "fusion_consensus_connected_power", "Voting power connected, with its own"),
             quorum: gauge(r, "fusion_consensus_quorum_power", "Voting power that decides"),
+            clocks: gauge(r, "fusion_consensus_clocks_ahead_ms", "By how much the other proposers' clocks are ahead of this one: their median, below zero when all is well"),
             evidence: gauge(r, "fusion_consensus_evidence", "Pieces of evidence kept"),
             pool_transactions: gauge(r, "fusion_mempool_txs", "Transactions waiting"),
             pool_bytes: gauge(r, "fusion_mempool_bytes", "Bytes of the transactions waiting"),
@@ -158,6 +160,7 @@ impl NodeMetrics {
         set(&self.power, node.power_connected);
         set(&self.quorum, node.quorum);
         set(&self.evidence, node.evidence);
+        self.clocks.set(status.clocks_ahead_ms.unwrap_or(0));
         set(&self.pool_transactions, node.pool_transactions);
         set(&self.pool_bytes, node.pool_bytes);
         let connected = status.peers.iter().filter(|peer| peer.connected).count() as u64;

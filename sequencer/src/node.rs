@@ -37,6 +37,12 @@ const EVENTS_PER_TURN: usize = 256;
 /// While the disk is full the node tries again this often. It signs, sends and answers nothing meanwhile.
 const FULL_DISK_RETRY: Duration = Duration::from_millis(500);
 
+/// A flush that takes longer than this is told: such a disk makes the node miss its turns.
+const SLOW_FLUSH: Duration = Duration::from_secs(1);
+
+/// Slow flushes are told at most this often.
+const SLOW_FLUSH_INTERVAL: Duration = Duration::from_secs(10);
+
 /// A peer that breaks the protocol is not spoken to for this long.
 const FAULT_BAN: Duration = Duration::from_secs(60);
 
@@ -64,6 +70,8 @@ struct Node {
     taken_in: HashMap<(RollupId, TxHash), Instant>,
     strikes: BTreeMap<PeerId, Vec<Instant>>,
     evidence: Unsaved,
+    /// When a slow flush was told last.
+    slow_flush_told: Option<Instant>,
     status: watch::Sender<Arc<NodeStatus>>,
     stop: watch::Receiver<bool>,
 }
@@ -259,7 +267,7 @@ impl Node {
             let started = Instant::now();
             match self.store.commit(records, self.core.state()) {
                 Ok(()) => {
-                    self.metrics.flushed(started.elapsed());
+                    self.flushed(started.elapsed());
                     if full {
                         tracing::info!("there is space on the disk again: the node goes on");
                     }
@@ -285,6 +293,19 @@ impl Node {
                     return Err(ExitError::new(Exit::Storage, error));
                 }
             }
+        }
+    }
+
+    fn flushed(&mut self, time: Duration) {
+        self.metrics.flushed(time);
+        let told = self.slow_flush_told;
+        if time >= SLOW_FLUSH && told.is_none_or(|told| told.elapsed() >= SLOW_FLUSH_INTERVAL) {
+            self.slow_flush_told = Some(Instant::now());
+            tracing::warn!(
+                ms = time.as_millis(),
+                limit_ms = SLOW_FLUSH.as_millis(),
+                "the disk is slow: a flush took this long, and votes wait for flushes"
+            );
         }
     }
 

@@ -29,6 +29,7 @@ mod guard;
 mod index;
 mod log;
 mod reader;
+mod repair;
 mod segment;
 #[cfg(test)]
 mod tests;
@@ -44,7 +45,9 @@ use fusion_types::{Certificate, DecidedBlock, Genesis, Height, SealedBlock, Stat
 pub use check::{Report, check};
 pub use error::StoreError;
 pub use evidence::EvidenceFile;
+pub use guard::{create as create_guard, path_in as guard_path};
 pub use reader::{LogReader, Place, RawBlock};
+pub use repair::{RepairError, Repaired, repair};
 
 use flush::{Flusher, Written};
 use frame::Write;
@@ -353,6 +356,19 @@ struct Stage {
     guard: Option<Bytes>,
 }
 
+/// Height of the last decided block in the log below `home`, 0 if there is none: for commands, while no node runs on the folder.
+///
+/// # Errors
+/// As [`Store::open`], of which this is the part that reads the log.
+pub fn log_height(home: &Path, genesis: &Genesis, segment_bytes: u64) -> Result<Height, StoreError> {
+    let dir = home.join("log");
+    if !dir.exists() {
+        return Ok(Height(0));
+    }
+    let _lock = disk::lock(&dir)?;
+    Ok(Log::open(&dir, genesis, segment_bytes)?.state.height)
+}
+
 /// The tip is what this node builds on, so its certificate is verified at every start. Certificates of other epochs than the
 /// genesis' are left to the full check.
 fn verify_tip(decided: &DecidedBlock, genesis: &Genesis, log: &Log) -> Result<(), StoreError> {
@@ -364,32 +380,15 @@ fn verify_tip(decided: &DecidedBlock, genesis: &Genesis, log: &Log) -> Result<()
     verified.map_err(|error| StoreError::corrupt(&log.segment().path, 0, decided.certificate.height, error.to_string()))
 }
 
-/// Writes the first guard file of a folder.
-///
-/// # Errors
-/// [`StoreError::Order`] if there is one already; [`StoreError::Io`] or [`StoreError::Full`] when it cannot be written.
-pub fn create_guard(dir: &Path, network: fusion_types::NetworkId, contents: &[u8]) -> Result<(), StoreError> {
-    disk::create_dir(dir)?;
-    let _lock = disk::lock(dir)?;
-    let (mut guard, existing) = Guard::open(dir, network)?;
-    if existing.is_some() {
-        return Err(StoreError::Order(format!(
-            "there is a sign guard in {} already",
-            dir.display()
-        )));
-    }
-    guard.reserve(contents)?;
-    let written = guard.write(contents)?;
-    disk::sync(&written.file, &written.path)?;
-    guard.written()
+/// The command that mends the log below `home`, as an operator types it.
+pub fn repair_command(home: &Path) -> String {
+    format!(
+        "fusion db repair --home {} --url http://ANOTHER-NODE:7101",
+        home.display()
+    )
 }
 
 /// Whether a panic on the thread of this name is expected and survived: the index's builder and `sled`'s own threads.
 pub fn may_panic(thread: &str) -> bool {
     thread == build_thread() || thread.starts_with("sled-")
-}
-
-/// Whether a folder holds a guard file, readable or not.
-pub fn guard_exists(dir: &Path) -> bool {
-    dir.join(guard::FILE_NAME).exists()
 }

@@ -284,6 +284,30 @@ fn missing_guard_is_refused_with_the_command_that_repairs_it() {
 }
 
 #[test]
+fn unusable_guard_is_refused_with_the_command_that_replaces_it_and_keeps_the_old_file() {
+    let node = Node::new();
+    let file = node.path("guard/state");
+    let other = Node::new();
+    let foreign = std::fs::read(other.path("guard/state")).unwrap();
+    let mut flipped = std::fs::read(&file).unwrap();
+    flipped[100] ^= 1;
+    for (number, bytes) in (1..).zip([flipped, Vec::new(), foreign]) {
+        std::fs::write(&file, &bytes).unwrap();
+        let start = node.run(&["start"], &["log.level=error"]);
+        refused(&start, "fusion guard init --home");
+        assert!(start.err.contains(file.to_str().unwrap()), "{}", start.err);
+        let made = node.run(&["guard", "init", "--at-height", "7", "--i-understand"], &[]);
+        assert_eq!(made.code, 0, "{}", made.err);
+        let aside = node.path(&format!("guard/state.unusable-{number}"));
+        assert!(made.out.contains(aside.to_str().unwrap()), "{}", made.out);
+        assert_eq!(std::fs::read(&aside).unwrap(), bytes, "moved, not rewritten");
+        // The new one is usable: it is not replaced again.
+        let again = node.run(&["guard", "init", "--at-height", "7", "--i-understand"], &[]);
+        assert_eq!(again.code, CONFIG, "{}", again.err);
+    }
+}
+
+#[test]
 fn guard_is_never_made_by_accident_or_twice() {
     let node = Node::new();
     let again = node.run(&["guard", "init", "--at-height", "5", "--i-understand"], &[]);
@@ -401,6 +425,8 @@ fn wrong_command_lines_exit_64_and_help_exits_0() {
         &["start"],
         &["config", "check"],
         &["guard", "init"],
+        &["db", "check"],
+        &["db", "repair"],
     ] {
         let mut args = command.to_vec();
         args.push("--help");

@@ -1,12 +1,13 @@
-//! `fusion db`: a stopped node's data.
+//! `fusion db`: a stopped node's data, checked and mended.
 
 use std::io::{IsTerminal, Write};
 
 use clap::Subcommand;
+use fusion_client::{NodeUrl, Trust};
 
-use super::{Location, genesis, print, print_json};
+use super::{Location, client_runtime, genesis, print, print_json};
 use crate::exit::{Exit, ExitError};
-use crate::store::{self, Report, StoreError};
+use crate::store::{self, RepairError, Repaired, Report, StoreError};
 
 const CHECK_HELP: &str = "\
 Stop the node first. Verifies every checksum, block, certificate and state root from the genesis on, and writes nothing.
@@ -14,6 +15,15 @@ Exit code 0 when all is well, 1 when something is damaged, 75 when the node runs
 
 Example:
   fusion db check --home /var/lib/fusion";
+
+const REPAIR_HELP: &str = "\
+Stop the node first, and look at its disk: one that flips bits will do so again. Verifies the log as `db check` does. A segment file in which
+anything is damaged is written again: what is sound stays, the rest comes from the nodes given by --url, and every block is
+verified against the genesis and the blocks around it. A node that lies is told from one that does not, so one honest node is enough.
+Exit code 0 when all is well at the end, 69 when no node gave a block that is needed, 75 when the node runs.
+
+Example:
+  fusion db repair --home /var/lib/fusion --url http://a:7101 --url http://b:7101";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DbCommand {
@@ -26,17 +36,62 @@ pub(super) enum DbCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Verify the whole block log, and fetch from other nodes what is damaged.
+    #[command(after_help = REPAIR_HELP)]
+    Repair {
+        #[command(flatten)]
+        location: Location,
+        /// RPC address of another node of the network (may be repeated).
+        #[arg(long, value_name = "URL", required = true)]
+        url: Vec<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 pub(super) fn run(command: &DbCommand) -> Result<(), ExitError> {
-    let DbCommand::Check { location, json } = command;
+    match command {
+        DbCommand::Check { location, json } => check(location, *json),
+        DbCommand::Repair { location, url, json } => repair(location, url, *json),
+    }
+}
+
+fn check(location: &Location, json: bool) -> Result<(), ExitError> {
     let mut config = location.load()?;
     let (_, genesis) = genesis::read_into(&mut config)?;
-    let report = store::check(&config.node.home, &genesis, &mut progress()).map_err(|error| refusal(&error))?;
-    if *json {
+    let home = &config.node.home;
+    let report = store::check(home, &genesis, &mut progress()).map_err(|error| match error {
+        StoreError::Corrupt { .. } => {
+            let command = store::repair_command(home);
+            ExitError::new(refusal(&error), format_args!("{error}: `{command}`"))
+        }
+        _ => ExitError::new(refusal(&error), error),
+    })?;
+    if json {
         print_json(&as_json(&report))
     } else {
         print(&as_text(&report))
+    }
+}
+
+fn repair(location: &Location, urls: &[String], json: bool) -> Result<(), ExitError> {
+    let urls: Result<Vec<_>, _> = urls.iter().map(|url| NodeUrl::parse(url)).collect();
+    let urls = urls.map_err(|error| ExitError::new(Exit::Usage, error))?;
+    let mut config = location.load()?;
+    let (_, genesis) = genesis::read_into(&mut config)?;
+    let trust = Trust::of(&genesis);
+    let runtime = client_runtime()?;
+    let mut fetch = |height| runtime.block_on(fusion_client::block(&urls, &trust, height));
+    let repaired = store::repair(&config.node.home, &genesis, &mut fetch, &mut progress());
+    let repaired = repaired.map_err(|error| match &error {
+        RepairError::Store(inner) => ExitError::new(refusal(inner), &error),
+        RepairError::Fetch { .. } => ExitError::new(Exit::Unavailable, &error),
+    })?;
+    if json {
+        print_json(&repaired_as_json(&repaired))
+    } else {
+        print(&repaired_as_text(&repaired))
     }
 }
 
@@ -53,14 +108,35 @@ fn progress() -> impl FnMut(u64, u64) {
     }
 }
 
-fn refusal(error: &StoreError) -> ExitError {
-    let exit = match error {
+fn refusal(error: &StoreError) -> Exit {
+    match error {
         StoreError::Locked { .. } => Exit::Locked,
         StoreError::Network { .. } => Exit::Config,
         StoreError::Io { .. } | StoreError::Full { .. } => Exit::Io,
         _ => Exit::Negative,
-    };
-    ExitError::new(exit, error)
+    }
+}
+
+fn repaired_as_text(repaired: &Repaired) -> String {
+    let files = repaired
+        .files
+        .iter()
+        .map(|file| format!("written again: {}\n", file.display()));
+    let mut text: String = files.collect();
+    let heights: Vec<_> = repaired.fetched.iter().map(ToString::to_string).collect();
+    if !heights.is_empty() {
+        text += &format!("fetched from other nodes: blocks {}\n", heights.join(", "));
+    }
+    text + &as_text(&repaired.report)
+}
+
+fn repaired_as_json(repaired: &Repaired) -> serde_json::Value {
+    let files = repaired.files.iter().map(|file| file.display().to_string());
+    serde_json::json!({
+        "files": files.collect::<Vec<_>>(),
+        "fetched": repaired.fetched.iter().map(|height| height.0).collect::<Vec<_>>(),
+        "report": as_json(&repaired.report),
+    })
 }
 
 fn as_text(report: &Report) -> String {

@@ -1,4 +1,4 @@
-//! `fusion guard`: the one command that repairs a missing sign guard.
+//! `fusion guard`: the one command that repairs a missing or damaged sign guard.
 
 use clap::Subcommand;
 use fusion_types::Height;
@@ -10,8 +10,8 @@ use crate::node;
 
 const INIT_HELP: &str = "\
 The sign guard remembers what this key signed last, so that it never signs two things for one place, even after a crash.
-A validator does not start without it. Make a new one only when the old one is lost for good, and only if no
-other node runs with this key. --at-height is the highest height that the key may have signed: the network's height
+A validator does not start without it. Make a new one only when the old one is lost or damaged for good, and only if no
+other node runs with this key. A file that cannot be read, or is of another key or network, is moved aside; a good one is never replaced. --at-height is the highest height that the key may have signed: the network's height
 now, read from another node (`fusion status --url …`), plus 1. The key signs nothing at or below it, so a new network
 whose members all say 1 never decides its first block: a new key on a new network says 0.
 
@@ -21,7 +21,7 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 pub(super) enum GuardCommand {
-    /// Make a sign guard where there is none.
+    /// Make a sign guard where there is none that can be used.
     #[command(after_help = INIT_HELP)]
     Init {
         #[command(flatten)]
@@ -55,7 +55,13 @@ pub(super) fn run(command: &GuardCommand) -> Result<(), ExitError> {
             "node.role: this node is a follower; only a consensus key has a sign guard",
         ));
     };
-    node::create_guard(&config, &genesis, validator, Height(*at_height))?;
+    let moved = node::create_guard(&config, &genesis, validator, Height(*at_height))?;
+    if let Some(moved) = moved {
+        print(&format!(
+            "the sign guard that was there is of no use to this key and network; it is now {}",
+            moved.display()
+        ))?;
+    }
     print(&format!(
         "sign guard of {validator} written to {}: it signs nothing at or below height {at_height}",
         config.storage.guard_dir.display()

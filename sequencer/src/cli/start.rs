@@ -107,6 +107,9 @@ struct Stops {
     interrupt: Signal,
     hangup: Signal,
     parent: mpsc::Receiver<()>,
+    // Nobody reads it. That it is caught makes a write beyond the limit of file sizes an error, a full disk to the store, and not the
+    // end of the process.
+    _file_size: Signal,
     // Keeps `parent` open when nobody watches stdin.
     _parent: mpsc::Sender<()>,
 }
@@ -133,6 +136,7 @@ impl Stops {
             interrupt: listen(SignalKind::interrupt())?,
             hangup: listen(SignalKind::hangup())?,
             parent,
+            _file_size: listen(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
             _parent: sender,
         })
     }

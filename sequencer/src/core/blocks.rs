@@ -111,6 +111,12 @@ impl Core {
     pub(super) fn check_block(&mut self, now: Now, asked: Asked, actions: &mut Vec<Action>) -> Option<Input> {
         let Asked { height, round, block } = &asked;
         let outcome = self.check(now, block);
+        let header = block.header();
+        if self.validator != Some(header.proposer) && header.parent == self.state.block {
+            let parent_ms = self.state.time_ms;
+            self.clocks
+                .proposed(header.proposer, header.time_ms, parent_ms, now.unix_ms);
+        }
         self.proposed(now, block, actions);
         if let Err(Invalid::TimeAhead { given, .. }) = outcome {
             let ahead_ms = given.saturating_sub(now.unix_ms.saturating_add(CLOCK_DRIFT_MAX_MS));

@@ -133,4 +133,6 @@ pub struct CoreStatus {
     pub pool_transactions: usize,
     /// Bytes in the pool.
     pub pool_bytes: usize,
+    /// By how many milliseconds the other proposers' clocks are ahead of this node's, as far as it can tell.
+    pub clocks_ahead_ms: Option<i64>,
 }

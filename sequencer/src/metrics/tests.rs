@@ -48,6 +48,7 @@ fn status() -> NodeStatus {
             rtt_us: Some(1500),
         }],
         evidence: Vec::new(),
+        clocks_ahead_ms: None,
     }
 }
 

@@ -3,6 +3,7 @@
 //! The log before anything else; the network before the core speaks; users last in, first out.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -43,11 +44,12 @@ const BULK_MAX: usize = 1024;
 pub async fn run(config: Config, keys: Keys, genesis: Genesis, stop: watch::Receiver<bool>) -> Result<(), ExitError> {
     let genesis = Arc::new(genesis);
     let opened = Instant::now();
-    let (store, recovered) = Store::open(&config.node.home, &genesis, store_options(&config)).map_err(store_error)?;
+    let (store, recovered) = Store::open(&config.node.home, &genesis, store_options(&config))
+        .map_err(|error| store_error(&config, error))?;
     let reader = store.reader();
     require_guard(&config, &keys, &recovered)?;
     let mut core = core(&config, &keys, &genesis, recovered)?;
-    restore_window(&mut core, &reader)?;
+    restore_window(&mut core, &reader, &config)?;
     tracing::info!(height = %core.state().height, ready_ms = opened.elapsed().as_millis(), "log opened");
 
     let (ordering, ordering_out) = mpsc::channel(ORDERING_MAX);
@@ -68,8 +70,10 @@ pub async fn run(config: Config, keys: Keys, genesis: Genesis, stop: watch::Rece
     let mut reporter = Reporter::new(&config, &keys, &genesis, metrics.clone());
     reporter.evidence(core.evidence());
     let (handle, end) = NodeHandle::new(genesis.clone(), reader.clone(), reporter.status(&core));
-    let rpc = start_rpc(&config, handle.clone(), metrics.clone(), stop.clone()).await?;
-    start_metrics(&config, &handle, &metrics, stop.clone()).await?;
+    // Users are served as long as the node thread runs: it ends when the process is told to stop, and when going on would break a promise.
+    let (ended, end_of_node) = watch::channel(false);
+    let rpc = start_rpc(&config, handle.clone(), metrics.clone(), end_of_node.clone()).await?;
+    start_metrics(&config, &handle, &metrics, end_of_node).await?;
 
     let node = Node {
         core,
@@ -84,10 +88,12 @@ pub async fn run(config: Config, keys: Keys, genesis: Genesis, stop: watch::Rece
         taken_in: HashMap::with_capacity(EVENTS_PER_TURN),
         strikes: std::collections::BTreeMap::new(),
         evidence: Unsaved::new(EvidenceFile::new(&config.node.home)),
+        slow_flush_told: None,
         status: end.status.clone(),
         stop,
     };
     let result = on_own_thread(move |runtime| runtime.block_on(node.run(inboxes, end))).await;
+    ended.send_replace(true);
     // Users were refused since the node thread ended; what they were told is durable. Tell peers and go.
     if let Err(error) = rpc.await {
         tracing::error!(%error, "rpc task ended badly");
@@ -133,11 +139,26 @@ fn require_guard(config: &Config, keys: &Keys, recovered: &Recovered) -> Result<
         )
     };
     Err(ExitError::config(format_args!(
-        "storage.guard_dir: {} holds no sign guard for this validator's key; if no other copy of the key can ever sign again, \
-         run `fusion guard init --home {} --at-height H --i-understand`, where H is {height}",
+        "storage.guard_dir: {} holds no sign guard for this validator's key; {}, where H is {height}",
         config.storage.guard_dir.display(),
-        config.node.home.display(),
+        guard_command(config),
     )))
+}
+
+/// The one way to a new sign guard, and its condition.
+fn guard_command(config: &Config) -> String {
+    format!(
+        "if no other copy of the key can ever sign again, run `fusion guard init --home {} --at-height H --i-understand`",
+        config.node.home.display()
+    )
+}
+
+/// A guard that is there and of no use: what it remembered is lost, and only a person can say from where on the key may sign.
+fn unusable_guard(config: &Config, what: &dyn std::fmt::Display) -> ExitError {
+    ExitError::config(format_args!(
+        "storage.guard_dir: {what}; {}, where H is one more than the network's height now: it moves the file aside",
+        guard_command(config)
+    ))
 }
 
 fn store_options(config: &Config) -> Options {
@@ -182,18 +203,21 @@ fn core(config: &Config, keys: &Keys, genesis: &Arc<Genesis>, recovered: Recover
         bodies: recovered.bodies,
         evidence: EvidenceFile::new(&config.node.home).read(),
     };
-    Core::new(core_config, recovery).map_err(|error| ExitError::new(Exit::Config, error))
+    // What contradicts the rest is the sign guard: of another key, or written by another version.
+    let guard = store::guard_path(&config.storage.guard_dir);
+    Core::new(core_config, recovery)
+        .map_err(|error| unusable_guard(config, &format_args!("{}: {error}", guard.display())))
 }
 
 /// Reads the last blocks back, so that what the streams carried lately is refused a second time.
-fn restore_window(core: &mut Core, reader: &LogReader) -> Result<(), ExitError> {
+fn restore_window(core: &mut Core, reader: &LogReader, config: &Config) -> Result<(), ExitError> {
     let mut height = core.state().height;
     while height > Height(0) {
-        let raw = reader.raw_range(height, height, usize::MAX).map_err(store_error)?;
-        let damaged =
-            |what: &dyn std::fmt::Display| ExitError::new(Exit::Storage, format_args!("block {height}: {what}"));
-        let raw = raw.first().ok_or_else(|| damaged(&"the log does not have it"))?;
-        let lanes = LaneHashes::read(&raw.body, &|rollup| core.restores(rollup)).map_err(|error| damaged(&error))?;
+        let raw = reader.raw_range(height, height, usize::MAX);
+        let raw = raw.map_err(|error| store_error(config, error))?;
+        let unreadable = |what: &dyn std::fmt::Display| damaged(config, &format_args!("block {height}: {what}"));
+        let raw = raw.first().ok_or_else(|| unreadable(&"the log does not have it"))?;
+        let lanes = LaneHashes::read(&raw.body, &|rollup| core.restores(rollup)).map_err(|error| unreadable(&error))?;
         if !core.restore(&lanes) {
             return Ok(());
         }
@@ -293,9 +317,14 @@ async fn start_metrics(
     Ok(())
 }
 
-/// The exit code that a storage error means.
-fn store_error(error: StoreError) -> ExitError {
-    let exit = match error {
+/// The exit code that a storage error means, and the way out.
+fn store_error(config: &Config, error: StoreError) -> ExitError {
+    let exit = match &error {
+        StoreError::GuardUnreadable { .. } => return unusable_guard(config, &error),
+        StoreError::Network { path, .. } if path.starts_with(&config.storage.guard_dir) => {
+            return unusable_guard(config, &error);
+        }
+        StoreError::Corrupt { .. } => return damaged(config, &error),
         StoreError::Locked { .. } => Exit::Locked,
         StoreError::Network { .. } => Exit::Config,
         _ => Exit::Storage,
@@ -303,31 +332,42 @@ fn store_error(error: StoreError) -> ExitError {
     ExitError::new(exit, error)
 }
 
-/// Creates the sign guard of `key`: nothing at or below `height` will be signed.
+/// The log is damaged: a person should look at the disk, and then has one command to run.
+fn damaged(config: &Config, what: &dyn std::fmt::Display) -> ExitError {
+    let command = store::repair_command(&config.node.home);
+    ExitError::new(Exit::Storage, format_args!("{what}: `{command}`"))
+}
+
+/// Creates the sign guard of `key`: nothing at or below `height` will be signed. A guard that is of no use to this key is moved aside;
+/// returns where it is then.
 ///
 /// # Errors
-/// Code 78 if a guard is there already or the node's log shows that `height` is too low, 74 if it cannot be written.
-pub fn create_guard(config: &Config, genesis: &Genesis, key: ValidatorId, height: Height) -> Result<(), ExitError> {
-    if config.node.home.join("log").exists() {
-        let opened = Store::open(&config.node.home, genesis, store_options(config)).map_err(store_error)?;
-        let tip = opened.1.state.height;
-        if Height(0) < tip && height <= tip {
-            return Err(ExitError::config(format_args!(
-                "--at-height is {height}, but this node's log has height {tip}: at least {} is needed, and one more than \
-                 the network's height now",
-                tip.next()
-            )));
-        }
+/// Code 78 if a usable guard is there already or the node's log shows that `height` is too low, 71 if it cannot be written.
+pub fn create_guard(
+    config: &Config,
+    genesis: &Genesis,
+    key: ValidatorId,
+    height: Height,
+) -> Result<Option<PathBuf>, ExitError> {
+    let tip = store::log_height(&config.node.home, genesis, config.storage.segment_bytes as u64);
+    let tip = tip.map_err(|error| store_error(config, error))?;
+    if Height(0) < tip && height <= tip {
+        return Err(ExitError::config(format_args!(
+            "--at-height is {height}, but this node's log has height {tip}: at least {} is needed, and one more than \
+             the network's height now",
+            tip.next()
+        )));
     }
     let (network, epoch) = (genesis.network(), genesis.committee().epoch());
     let state = GuardState::barred_up_to(network, key, epoch, height);
-    store::create_guard(&config.storage.guard_dir, network, &state.encode()).map_err(|error| match error {
+    let usable = |found: &[u8]| GuardState::decode(found).is_ok_and(|found| found.validator() == key);
+    store::create_guard(&config.storage.guard_dir, network, &state.encode(), usable).map_err(|error| match error {
         StoreError::Order(_) => ExitError::config(error),
-        other => store_error(other),
+        other => store_error(config, other),
     })
 }
 
 /// Whether the node has a sign guard.
 pub fn guard_exists(config: &Config) -> bool {
-    store::guard_exists(&config.storage.guard_dir)
+    store::guard_path(&config.storage.guard_dir).exists()
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fusion_client::json::{Data, EvidenceJson, Hash, PeerJson, StatusJson};
 use fusion_consensus::Evidence;
+use fusion_types::limits::CLOCK_DRIFT_MAX_MS;
 use fusion_types::{Committee, Genesis, ValidatorId, encode};
 use tokio::sync::watch;
 
@@ -18,6 +19,9 @@ use crate::network::{Class, Network, NetworkCounters};
 
 /// Peers and counters are looked at this often.
 const INTERVAL: Duration = Duration::from_millis(250);
+
+/// A wrong clock is told at most this often.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What does not change while the node runs, and what was told last.
 pub(super) struct Reporter {
@@ -35,6 +39,8 @@ pub(super) struct Reporter {
     evidence: Vec<EvidenceJson>,
     due: Instant,
     decided: bool,
+    /// When this node's clock was complained about last.
+    clock_told: Option<Instant>,
 }
 
 impl Reporter {
@@ -60,6 +66,7 @@ impl Reporter {
             evidence: Vec::new(),
             due: Instant::now(),
             decided: false,
+            clock_told: None,
         }
     }
 
@@ -85,9 +92,26 @@ impl Reporter {
             self.due = Instant::now() + INTERVAL;
             self.peers = self.peers(core, network);
             self.count(network);
+            self.tell_clock(core);
         }
         if due || std::mem::take(&mut self.decided) {
             to.send_replace(Arc::new(self.status(core)));
+        }
+    }
+
+    /// Says so while this node's clock is so far behind that it is half-way to holding up the others' proposals.
+    fn tell_clock(&mut self, core: &Core) {
+        let limit_ms = (CLOCK_DRIFT_MAX_MS / 2).cast_signed();
+        let Some(behind_ms) = core.status().clocks_ahead_ms.filter(|ahead| *ahead > limit_ms) else {
+            return;
+        };
+        if self.clock_told.is_none_or(|told| told.elapsed() >= CLOCK_INTERVAL) {
+            self.clock_told = Some(Instant::now());
+            tracing::warn!(
+                behind_ms,
+                limit_ms,
+                "this node's clock is behind the other proposers' clocks: look at its time service"
+            );
         }
     }
 
@@ -143,6 +167,7 @@ impl Reporter {
             node,
             peers: self.peers.clone(),
             evidence: self.evidence.clone(),
+            clocks_ahead_ms: status.clocks_ahead_ms,
         }
     }
 

@@ -70,6 +70,7 @@ fn status(chain: &Chain) -> NodeStatus {
         },
         peers: Vec::new(),
         evidence: Vec::new(),
+        clocks_ahead_ms: None,
     }
 }
 

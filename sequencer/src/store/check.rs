@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use fusion_types::limits::BLOCK_BYTES_MAX;
-use fusion_types::{BlockId, Genesis, Height, State};
+use fusion_types::{BlockId, DecidedBlock, Genesis, Height, State};
 
 use super::frame::{Frame, Kind};
 use super::segment::{DECISION_BYTES_MAX, Segment, path_of};
@@ -45,18 +45,41 @@ pub struct Report {
 /// The first damage found; [`StoreError::Locked`] while a node runs on the folder; [`StoreError::Io`] if there is no log.
 pub fn check(home: &Path, genesis: &Genesis, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, StoreError> {
     let dir = home.join("log");
-    let lock = disk::lock(&dir)?;
+    let _lock = disk::lock(&dir)?;
     let numbers = log::numbers(&dir)?;
-    let mut total = 0;
+    let mut check = Check::start(&dir, &numbers, genesis, progress)?;
     for number in &numbers {
-        let path = path_of(&dir, *number);
-        let metadata = std::fs::metadata(&path).map_err(|e| StoreError::io("inspect", &path, e))?;
-        total += metadata.len();
+        check.file(&dir, *number, *number == numbers.len() as u64)?;
     }
-    let mut check = Check {
-        genesis,
-        state: genesis.state(),
-        report: Report {
+    Ok(check.finish())
+}
+
+/// A full check in progress.
+pub(super) struct Check<'a> {
+    genesis: &'a Genesis,
+    /// After the last block that was verified.
+    pub state: State,
+    pub report: Report,
+    progress: &'a mut dyn FnMut(u64, u64),
+    told: u64,
+    total: u64,
+}
+
+impl<'a> Check<'a> {
+    /// A check of the segments `numbers` in `dir`, before the first.
+    pub(super) fn start(
+        dir: &Path,
+        numbers: &[u64],
+        genesis: &'a Genesis,
+        progress: &'a mut dyn FnMut(u64, u64),
+    ) -> Result<Self, StoreError> {
+        let mut total = 0;
+        for number in numbers {
+            let path = path_of(dir, *number);
+            let metadata = std::fs::metadata(&path).map_err(|e| StoreError::io("inspect", &path, e))?;
+            total += metadata.len();
+        }
+        let report = Report {
             blocks: 0,
             transactions: 0,
             segments: 0,
@@ -65,36 +88,37 @@ pub fn check(home: &Path, genesis: &Genesis, progress: &mut dyn FnMut(u64, u64))
             tip_id: genesis.block().id(),
             undecided: 0,
             torn_bytes: 0,
-        },
-        progress,
-        told: 0,
-        total,
-    };
-    for number in &numbers {
-        let (segment, state) = Segment::open(&dir, *number, genesis.network())?;
-        if state != check.state {
-            let what = "its header's state is not the one that follows from the blocks before it";
-            return Err(StoreError::corrupt(&segment.path, 0, check.state.height.next(), what));
-        }
-        check.segment(&segment, *number == numbers.len() as u64)?;
+        };
+        Ok(Self {
+            genesis,
+            state: genesis.state(),
+            report,
+            progress,
+            told: 0,
+            total,
+        })
     }
-    (check.progress)(total, total);
-    let mut report = check.report;
-    (report.tip, report.tip_id) = (check.state.height, check.state.block);
-    drop(lock);
-    Ok(report)
-}
 
-struct Check<'a> {
-    genesis: &'a Genesis,
-    state: State,
-    report: Report,
-    progress: &'a mut dyn FnMut(u64, u64),
-    told: u64,
-    total: u64,
-}
+    /// What was found, after the last segment.
+    pub(super) fn finish(self) -> Report {
+        (self.progress)(self.total, self.total);
+        Report {
+            tip: self.state.height,
+            tip_id: self.state.block,
+            ..self.report
+        }
+    }
 
-impl Check<'_> {
+    /// Verifies the next segment.
+    pub(super) fn file(&mut self, dir: &Path, number: u64, is_last: bool) -> Result<(), StoreError> {
+        let (segment, state) = Segment::open(dir, number, self.genesis.network())?;
+        if state != self.state {
+            let what = "its header's state is not the one that follows from the blocks before it";
+            return Err(StoreError::corrupt(&segment.path, 0, self.state.height.next(), what));
+        }
+        self.segment(&segment, is_last)
+    }
+
     fn segment(&mut self, segment: &Segment, is_last: bool) -> Result<(), StoreError> {
         self.report.segments += 1;
         let mut offset = segment.start;
@@ -150,27 +174,40 @@ impl Check<'_> {
         let body = segment.frames().prefix(decision.body_offset)?;
         let body = body.filter(|body| body.kind == Kind::Body && body.height == frame.height);
         let body = body.ok_or_else(|| corrupt("the decision's body is not where it says".into()))?;
-        let sealed = segment.body(&body, decision.certificate.block)?;
-        let header = sealed.header();
-        let committee = self.genesis.committee();
-        let network = self.genesis.network();
-        let certified = decision.certificate.verify(network, committee);
-        certified.map_err(|error| corrupt(error.to_string()))?;
-        if header.network != network || header.epoch != committee.epoch() || header.committee != self.state.committee {
-            return Err(corrupt("the header is of another network, epoch or committee".into()));
-        }
-        if header.state_root != self.state.root() {
-            return Err(corrupt(
-                "header.state_root does not follow from the blocks below".into(),
-            ));
-        }
-        if header.time_ms <= self.state.time_ms {
-            return Err(corrupt("header.time_ms is not above its parent's".into()));
-        }
-        let applied = self.state.apply(sealed.block(), sealed.id(), committee);
-        applied.map_err(|error| corrupt(error.to_string()))?;
+        let block = segment.body(&body, decision.certificate.block)?;
+        let decided = DecidedBlock {
+            block,
+            certificate: decision.certificate,
+        };
+        follow(self.genesis, &mut self.state, &decided).map_err(corrupt)?;
         self.report.blocks += 1;
-        self.report.transactions += sealed.block().transaction_count() as u64;
+        self.report.transactions += decided.block.block().transaction_count() as u64;
         Ok(())
     }
+}
+
+/// Applies a block to the state before it, if the committee decided it and everything in its header follows from that state.
+/// Otherwise the state stays as it is.
+///
+/// # Errors
+/// What does not fit.
+pub(super) fn follow(genesis: &Genesis, state: &mut State, decided: &DecidedBlock) -> Result<(), String> {
+    let (block, certificate) = (&decided.block, &decided.certificate);
+    let (header, committee, network) = (block.header(), genesis.committee(), genesis.network());
+    if (certificate.block, certificate.height) != (block.id(), header.height) {
+        return Err("the certificate is for another block".to_owned());
+    }
+    let certified = certificate.verify(network, committee);
+    certified.map_err(|error| error.to_string())?;
+    if header.network != network || header.epoch != committee.epoch() || header.committee != state.committee {
+        return Err("the header is of another network, epoch or committee".to_owned());
+    }
+    if header.state_root != state.root() {
+        return Err("header.state_root does not follow from the blocks below".to_owned());
+    }
+    if header.time_ms <= state.time_ms {
+        return Err("header.time_ms is not above its parent's".to_owned());
+    }
+    let applied = state.apply(block.block(), block.id(), committee);
+    applied.map_err(|error| error.to_string())
 }

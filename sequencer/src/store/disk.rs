@@ -89,10 +89,14 @@ pub(super) fn draft(path: &Path, bytes: &[u8], length: u64, written: bool) -> Re
         .map_err(|e| StoreError::io("create", &draft, e))?;
     let filled = fill(&file, &draft, bytes, length, written);
     if filled.is_err() {
-        // Give the space back; the draft means nothing to anybody.
-        drop(fs::remove_file(&draft));
+        discard(path);
     }
     filled.map(|()| file)
+}
+
+/// Removes the draft of a file that will not be published: it means nothing to anybody, and takes space.
+pub(super) fn discard(path: &Path) {
+    drop(fs::remove_file(draft_of(path)));
 }
 
 /// The second half of [`replace`]: the file gets its name.
@@ -100,6 +104,19 @@ pub(super) fn publish(path: &Path) -> Result<(), StoreError> {
     let draft = draft_of(path);
     fs::rename(&draft, path).map_err(|e| StoreError::io("rename", &draft, e))?;
     path.parent().map_or(Ok(()), sync_dir)
+}
+
+/// Gives a file a name under which nobody looks for it, and returns that name. It is durable with the next sync of the folder.
+pub(super) fn move_aside(path: &Path) -> Result<PathBuf, StoreError> {
+    let named = |number: u64| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".unusable-{number}"));
+        PathBuf::from(name)
+    };
+    let aside = (1..).map(named).find(|name| !name.exists());
+    let aside = aside.expect("no folder has 2^64 files");
+    fs::rename(path, &aside).map_err(|e| StoreError::io("rename", path, e))?;
+    Ok(aside)
 }
 
 fn fill(file: &File, path: &Path, bytes: &[u8], length: u64, written: bool) -> Result<(), StoreError> {

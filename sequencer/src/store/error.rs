@@ -34,7 +34,7 @@ pub enum StoreError {
     /// Damage of the log before its end.
     #[error(
         "{path} is damaged at offset {offset} (height {height}): {what}; \
-         run `fusion db check`, then restore the folder, or delete it and sync again"
+         stop the node and run `fusion db repair`, which fetches from other nodes what is damaged"
     )]
     Corrupt {
         /// The file.

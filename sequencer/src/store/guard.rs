@@ -28,7 +28,7 @@ use super::flush::Written;
 use super::{GUARD_BYTES_MAX, StoreError, disk};
 
 /// The file in the guard's folder.
-pub(super) const FILE_NAME: &str = "state";
+const FILE_NAME: &str = "state";
 
 const MAGIC: &[u8; 8] = b"FUSIONGD";
 const VERSION: u32 = 1;
@@ -63,21 +63,54 @@ struct Slot {
     contents: Bytes,
 }
 
+/// Writes the first guard file of a folder, or a new one in the place of one that is of no use: unreadable, of another network, or with
+/// contents that `usable` does not accept. That file is moved aside, never deleted; returns where it is now.
+///
+/// # Errors
+/// [`StoreError::Order`] if there is a usable one already; [`StoreError::Io`] or [`StoreError::Full`] when it cannot be written.
+pub fn create(
+    dir: &Path,
+    network: NetworkId,
+    contents: &[u8],
+    usable: impl FnOnce(&[u8]) -> bool,
+) -> Result<Option<PathBuf>, StoreError> {
+    disk::create_dir(dir)?;
+    let _lock = disk::lock(dir)?;
+    let replaces = match Guard::open(dir, network) {
+        Ok((_, None)) => false,
+        Ok((_, Some(found))) if usable(&found) => {
+            let what = format!("there is a sign guard in {} already", dir.display());
+            return Err(StoreError::Order(what));
+        }
+        Ok(_) | Err(StoreError::GuardUnreadable { .. } | StoreError::Network { .. }) => true,
+        Err(error) => return Err(error),
+    };
+    let mut guard = Guard::absent(dir, network);
+    guard.reserve(contents)?;
+    let written = guard.write(contents)?;
+    disk::sync(&written.file, &written.path)?;
+    // Between the two names there is no guard: whoever starts then is refused, and may run this again.
+    let aside = if replaces {
+        Some(disk::move_aside(&guard.path)?)
+    } else {
+        None
+    };
+    guard.written()?;
+    Ok(aside)
+}
+
+/// The guard file of a folder.
+pub fn path_in(dir: &Path) -> PathBuf {
+    dir.join(FILE_NAME)
+}
+
 impl Guard {
     /// Opens the guard in `dir`; no contents if there is no file.
     ///
     /// # Errors
     /// [`StoreError::GuardUnreadable`] when there is a file without a readable slot; [`StoreError::Network`].
     pub(super) fn open(dir: &Path, network: NetworkId) -> Result<(Self, Option<Bytes>), StoreError> {
-        let path = dir.join(FILE_NAME);
-        let mut guard = Self {
-            path,
-            network,
-            file: None,
-            draft: None,
-            sequence: 0,
-            slot: 0,
-        };
+        let mut guard = Self::absent(dir, network);
         if !guard.path.exists() {
             return Ok((guard, None));
         }
@@ -105,6 +138,18 @@ impl Guard {
         guard.sequence = slot.sequence;
         guard.slot = 1 - index;
         Ok((guard, Some(slot.contents)))
+    }
+
+    /// The guard of a folder that has none.
+    fn absent(dir: &Path, network: NetworkId) -> Self {
+        Self {
+            path: path_in(dir),
+            network,
+            file: None,
+            draft: None,
+            sequence: 0,
+            slot: 0,
+        }
     }
 
     /// Checks the contents' size, and takes the space for a first file, so that [`Guard::write`] cannot fail for space.

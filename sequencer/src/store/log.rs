@@ -329,14 +329,7 @@ fn first(dir: &Path, genesis: &Genesis, length: u64) -> Result<Segment, StoreErr
 
 /// The numbers of the segments in `dir`: 1, 2, … without a gap.
 pub(super) fn numbers(dir: &Path) -> Result<Vec<u64>, StoreError> {
-    let failed = |error| StoreError::io("list", dir, error);
-    let mut numbers = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_suffix(".seg"));
-        numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
-    }
-    numbers.sort_unstable();
+    let numbers = listed(dir)?;
     for (expected, found) in (1..).zip(&numbers) {
         if expected != *found {
             return Err(StoreError::corrupt(
@@ -347,6 +340,19 @@ pub(super) fn numbers(dir: &Path) -> Result<Vec<u64>, StoreError> {
             ));
         }
     }
+    Ok(numbers)
+}
+
+/// The numbers of the segments that are in `dir`, ascending.
+pub(super) fn listed(dir: &Path) -> Result<Vec<u64>, StoreError> {
+    let failed = |error| StoreError::io("list", dir, error);
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_suffix(".seg"));
+        numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
+    }
+    numbers.sort_unstable();
     Ok(numbers)
 }
 

@@ -244,11 +244,7 @@ impl Segment {
         let mut found = Vec::new();
         let mut offset = self.start;
         while found.len() < count {
-            let mut frame = self.frames().prefix(offset)?;
-            if frame.is_none() {
-                frame = self.frames().search(offset, |_| true)?;
-            }
-            let Some(frame) = frame else { break };
+            let Some(frame) = self.frame_from(offset)? else { break };
             let index = frame.height.0.checked_sub(self.anchor.0 + 1);
             let index = index.and_then(|index| usize::try_from(index).ok());
             if let (Kind::Decision, Some(index)) = (frame.kind, index)
@@ -262,6 +258,20 @@ impl Segment {
         found.shrink_to_fit();
         *self.decisions.write().unwrap_or_else(PoisonError::into_inner) = found;
         Ok(())
+    }
+
+    /// The first record at or after `offset` whose prefix is right.
+    pub(super) fn frame_from(&self, offset: u64) -> Result<Option<Frame>, StoreError> {
+        match self.frames().prefix(offset)? {
+            Some(frame) => Ok(Some(frame)),
+            None => self.frames().search(offset, |_| true),
+        }
+    }
+
+    /// The highest decision that was found in it; the height before it if there is none.
+    pub(super) fn last_found(&self) -> Height {
+        let decisions = self.decisions.read().unwrap_or_else(PoisonError::into_inner);
+        Height(self.anchor.0 + decisions.len() as u64)
     }
 
     fn decision_offset(&self, height: Height) -> Option<u64> {

@@ -6,6 +6,7 @@ mod faults;
 mod indexing;
 mod log;
 mod recovery;
+mod repair;
 
 use std::path::Path;
 

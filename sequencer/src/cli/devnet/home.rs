@@ -253,7 +253,7 @@ fn create(home: &Path, count: u16, base_port: Option<u16>) -> Result<(), ExitErr
     };
     let genesis = Genesis::try_from(&json).map_err(ExitError::internal)?;
     for (config, validator) in made {
-        node::create_guard(&config, &genesis, validator, Height(0))?;
+        let _moved = node::create_guard(&config, &genesis, validator, Height(0))?;
     }
     genesis::write(&json, &home.join("genesis.json"))
 }

@@ -16,10 +16,10 @@ use crate::store::{Record, StoreError, check};
 const SEGMENT_BYTES: u64 = 4096;
 
 /// A log folder as it was at some moment.
-struct Image(Vec<(PathBuf, Vec<u8>)>);
+pub(super) struct Image(pub(super) Vec<(PathBuf, Vec<u8>)>);
 
 impl Image {
-    fn of(dir: &Path) -> Self {
+    pub(super) fn of(dir: &Path) -> Self {
         let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
         let mut files: Vec<_> = files
             .map(|path| (path.file_name().unwrap().into(), std::fs::read(path).unwrap()))
@@ -28,14 +28,14 @@ impl Image {
         Self(files)
     }
 
-    fn put(&self, dir: &Path) {
+    pub(super) fn put(&self, dir: &Path) {
         for (name, bytes) in &self.0 {
             std::fs::write(dir.join(name), bytes).unwrap();
         }
     }
 }
 
-fn open_log(dir: &Path, chain: &Chain) -> Result<Opened, StoreError> {
+pub(super) fn open_log(dir: &Path, chain: &Chain) -> Result<Opened, StoreError> {
     Log::open(dir, &chain.genesis, SEGMENT_BYTES)
 }
 
@@ -58,7 +58,7 @@ fn write(log: &mut Log, chain: &Chain, records: &[Record], height: u64) {
 }
 
 /// Every block that can be read is the right one; returns how many can.
-fn assert_nothing_wrong(dir: &Path, chain: &Chain, opened: Opened) -> usize {
+pub(super) fn assert_nothing_wrong(dir: &Path, chain: &Chain, opened: Opened) -> usize {
     let tip = opened.log.tip();
     assert_eq!(opened.state, *chain.state_at(tip.0.0), "state at height {}", tip.0);
     let segment = opened.log.segment().clone();
@@ -172,7 +172,7 @@ fn damage_before_the_end_is_refused_by_name() {
     };
     assert_eq!((named, height), (path, Height(2)));
     assert_eq!(offset, place as u64);
-    assert!(text.contains("fusion db check"), "{text}");
+    assert!(text.contains("fusion db repair"), "{text}");
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn one_damaged_block_costs_only_itself() {
 }
 
 /// A log of several segments, with a batch of several records and an undecided body at its end.
-fn fixture() -> &'static (Chain, Image) {
+pub(super) fn fixture() -> &'static (Chain, Image) {
     static FIXTURE: OnceLock<(Chain, Image)> = OnceLock::new();
     FIXTURE.get_or_init(|| {
         let (dir, chain) = (scratch(), Chain::of(24));
@@ -337,7 +337,7 @@ fn the_full_check_finds_every_flipped_bit() {
 }
 
 /// Every 37th byte that is in use.
-fn places(image: &Image) -> Vec<(PathBuf, usize)> {
+pub(super) fn places(image: &Image) -> Vec<(PathBuf, usize)> {
     let places = image.0.iter().flat_map(|(name, bytes)| {
         let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
         (0..=end).step_by(37).map(|place| (name.clone(), place))
