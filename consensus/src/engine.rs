@@ -39,6 +39,9 @@ const LIVE_LAG: u64 = 2;
 /// How long a live node waits for the decision that a peer already has before it asks for the block.
 const LIVE_PATIENCE: Duration = Duration::from_millis(150);
 
+/// A node tells validators its tip this often at most. Well below [`LIVE_PATIENCE`].
+const TIP_INTERVAL: Duration = Duration::from_millis(50);
+
 /// How long a node that has signed before listens for the tips of a quorum before it signs again.
 const MEETING: Duration = Duration::from_secs(1);
 
@@ -124,6 +127,9 @@ pub struct Engine {
     sync: Sync,
     sync_progress: Duration,
     behind_since: Option<Duration>,
+    /// Whether validators have not been told of this tip, and when they were told of one.
+    tip_is_news: bool,
+    tip_told: Duration,
     evidence: EvidenceLog,
     outputs: Vec<Output>,
 }
@@ -210,6 +216,8 @@ impl Engine {
             sync: Sync::default(),
             sync_progress: Duration::ZERO,
             behind_since: None,
+            tip_is_news: false,
+            tip_told: Duration::ZERO,
             evidence,
             outputs: Vec::new(),
         })
@@ -260,7 +268,8 @@ impl Engine {
             .then(|| self.sync_progress + SYNC_PATIENCE)
             .filter(|at| *at > self.now);
         let meeting = self.meeting.filter(|at| *at > self.now);
-        [self.timers.deadline(), bodies, patience, sync, resume, meeting]
+        let tip = self.tip_is_news.then(|| self.tip_told + TIP_INTERVAL);
+        [self.timers.deadline(), bodies, patience, sync, resume, meeting, tip]
             .into_iter()
             .flatten()
             .min()

@@ -120,8 +120,6 @@ pub enum Recipient {
     Peer(PeerId),
     /// All connected validators but this node.
     Validators,
-    /// All connected peers.
-    AllPeers,
 }
 
 /// What to do, in this order; everything to persist in one turn is durable before anything of that turn is sent.

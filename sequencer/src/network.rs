@@ -328,12 +328,14 @@ impl Network {
 
     /// Queues `frame` for every connected validator. Never waits.
     pub fn broadcast(&self, class: Class, frame: &Bytes) {
-        self.send_to(class, frame, |session| session.validator);
-    }
-
-    /// Queues `frame` for every connected peer, followers included. Never waits.
-    pub fn broadcast_to_all(&self, class: Class, frame: &Bytes) {
-        self.send_to(class, frame, |_| true);
+        if !self.may_send(class, frame) {
+            return;
+        }
+        self.mesh.for_each_session(|session| {
+            if session.validator {
+                session.send(&self.mesh, class, frame.clone());
+            }
+        });
     }
 
     /// Ends the connection with `peer`, if there is one, and refuses others for as long as `ban`.
@@ -387,17 +389,6 @@ impl Network {
         }
         self.mesh.for_each_session(|session| session.close(CloseCode::Shutdown));
         self.mesh.sockets.close();
-    }
-
-    fn send_to(&self, class: Class, frame: &Bytes, include: impl Fn(&Session) -> bool) {
-        if !self.may_send(class, frame) {
-            return;
-        }
-        self.mesh.for_each_session(|session| {
-            if include(session) {
-                session.send(&self.mesh, class, frame.clone());
-            }
-        });
     }
 
     /// Whether peers take such a frame from this node.

@@ -348,7 +348,6 @@ impl Node {
                 self.network.send(intake::network_id(peer), class, frame);
             }
             Recipient::Validators => self.network.broadcast(class, &frame),
-            Recipient::AllPeers => self.network.broadcast_to_all(class, &frame),
         }
     }
 

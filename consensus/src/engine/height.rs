@@ -2,7 +2,7 @@
 
 use fusion_types::{Committee, DecidedBlock, Height, NetworkId, Rotation, ValidatorId};
 
-use super::{Book, Engine, LIVE_LAG, LIVE_PATIENCE, MEETING, Phase, SYNC_PATIENCE};
+use super::{Book, Engine, LIVE_LAG, LIVE_PATIENCE, MEETING, Phase, SYNC_PATIENCE, TIP_INTERVAL};
 use crate::engine::book::ProposalState;
 use crate::guard::GuardState;
 use crate::interface::{Fault, Output, Recipient, Recovery, RecoveryError, Tip};
@@ -337,9 +337,28 @@ impl Engine {
         self.bodies.advance(tip.height);
         self.sync.advance(height);
         self.future.advance(height);
+        self.tip_is_news = true;
         // While catching up every block would be news to nobody.
-        if self.live || !self.sync.holds(height) || tip.height.0.is_multiple_of(64) {
-            self.send(Recipient::AllPeers, self.status());
+        if self.live || !self.sync.holds(height) {
+            self.tell_followers();
+        }
+    }
+
+    /// Followers have nothing but this to tell them that there is a block to ask for.
+    fn tell_followers(&mut self) {
+        let followers = self.peers.iter().filter(|(_, peer)| peer.validator.is_none());
+        let followers: Vec<PeerId> = followers.map(|(peer, _)| *peer).collect();
+        for peer in followers {
+            self.send(Recipient::Peer(peer), self.status());
+        }
+    }
+
+    /// Validators see from each other's votes how far they are: the tip in so many words is for one that lost some.
+    fn tell_validators(&mut self) {
+        if self.tip_is_news && self.now >= self.tip_told + TIP_INTERVAL {
+            self.tip_is_news = false;
+            self.tip_told = self.now;
+            self.send(Recipient::Validators, self.status());
         }
     }
 
@@ -361,6 +380,7 @@ impl Engine {
         if self.halted {
             return;
         }
+        self.tell_validators();
         self.ask_for_bodies();
         self.ask_for_blocks();
     }

@@ -477,7 +477,6 @@ impl Cluster {
         let targets: Vec<usize> = match to {
             Recipient::Peer(peer) => vec![index_of(peer)],
             Recipient::Validators => (0..validators).collect(),
-            Recipient::AllPeers => (0..self.nodes.len()).collect(),
         };
         let class = message.class();
         let plain = message.encode();

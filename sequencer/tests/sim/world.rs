@@ -404,7 +404,7 @@ impl World {
         let class = message.class();
         let targets: Vec<usize> = match to {
             Recipient::Peer(peer) => self.peers.iter().position(|p| *p == peer).into_iter().collect(),
-            Recipient::Validators | Recipient::AllPeers => (0..self.nodes.len()).filter(|to| *to != from).collect(),
+            Recipient::Validators => (0..self.nodes.len()).filter(|to| *to != from).collect(),
         };
         for to in targets {
             self.transmit(from, to, class, bytes.clone());

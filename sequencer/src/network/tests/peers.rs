@@ -114,7 +114,7 @@ async fn followers_sync_and_forward_and_hear_statuses() {
         assert_eq!(classes, BTreeSet::from([Class::Sync, Class::Transactions]));
         assert!(member.network.send(follower.id(), Class::Sync, frame(3, 1_000_000)));
         assert_eq!(follower.bulk_frame().await.2.len(), 1_000_000);
-        member.network.broadcast_to_all(Class::Votes, &frame(4, 40));
+        assert!(member.network.send(follower.id(), Class::Votes, frame(4, 40)));
         assert_eq!(follower.frame().await.0, member.id());
         assert!(
             !follower.network.send(member.id(), Class::Votes, frame(5, 40)),
