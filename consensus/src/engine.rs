@@ -13,9 +13,10 @@ mod receive;
 mod witness;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use fusion_types::{BlockId, Certificate, Committee, Height, NetworkId, Rotation, Round, ValidatorId};
+use fusion_types::{BlockId, Certificate, Committee, Height, NetworkId, Rotation, Round, SealedBlock, ValidatorId};
 
 use crate::context::{Members, Timeouts};
 use crate::evidence::{Evidence, EvidenceLog};
@@ -175,14 +176,13 @@ impl Engine {
                 Some(Machine::new(signer, guard, height, members.clone()))
             }
         };
+        let at_height = |block: &Arc<SealedBlock>| block.header().height == height;
         let mut bodies = Bodies::default();
-        for block in recovery
+        recovery
             .bodies
             .into_iter()
-            .filter(|block| block.header().height == height)
-        {
-            bodies.insert(block);
-        }
+            .filter(at_height)
+            .for_each(|block| bodies.insert(block));
         Ok(Self {
             network,
             schedule,
