@@ -178,15 +178,25 @@ pub(crate) async fn send_all(client: &Client, label: &str, count: usize, receipt
     }
 }
 
+/// What a node says of a receipt as soon as it has the block: one that was away a moment ago may still be fetching it.
+async fn final_receipt(client: &Client, receipt: &Receipt) -> Receipt {
+    let started = Instant::now();
+    loop {
+        let answer = client.receipt(ROLLUP, receipt.transaction).await.unwrap();
+        if let Preconfirmation::Final(today) = answer {
+            return *today;
+        }
+        assert!(started.elapsed() < PATIENCE, "a node says {answer:?} of {receipt:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Every receipt that a user got is what every node says today, and the stream has them all, once, without a gap.
 pub(crate) async fn assert_kept(devnet: &Devnet, receipts: &[Receipt]) {
     for node in &devnet.nodes {
         let client = Client::connect(&[&node.url], devnet.trust.clone()).await.unwrap();
         for receipt in receipts {
-            let answer = client.receipt(ROLLUP, receipt.transaction).await.unwrap();
-            let Preconfirmation::Final(today) = answer else {
-                panic!("{} says {answer:?}", node.url)
-            };
+            let today = final_receipt(&client, receipt).await;
             assert_eq!((today.sequence, &today.header), (receipt.sequence, &receipt.header));
         }
     }
