@@ -16,6 +16,10 @@ pub const EVIDENCE_MAX: usize = 256;
 /// Pairs kept of one validator at one height.
 pub const EVIDENCE_PER_VALIDATOR_MAX: usize = 3;
 
+/// Pairs of one validator, of all heights, beyond which nothing more is taken from hearsay: whoever signs against itself could
+/// have us verify and write for ever.
+const HEARSAY_PER_VALIDATOR_MAX: usize = 16;
+
 /// Two messages that no honest validator signs both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Evidence {
@@ -159,6 +163,12 @@ impl EvidenceLog {
             && !self.kept.iter().any(|kept| kept.is_of(evidence))
     }
 
+    /// Whether a pair would be kept that only another validator has seen.
+    pub(crate) fn wants_hearsay(&self, evidence: &Evidence) -> bool {
+        let of_same = |kept: &&Evidence| kept.validator() == evidence.validator();
+        self.kept.iter().filter(of_same).count() < HEARSAY_PER_VALIDATOR_MAX && self.wants(evidence)
+    }
+
     /// Keeps a pair; says whether it was kept.
     pub(crate) fn add(&mut self, evidence: Evidence) -> bool {
         if !self.wants(&evidence) {
@@ -219,6 +229,14 @@ mod tests {
         assert!(log.add(Evidence::Votes(first, second)));
         assert!(!log.add(Evidence::Votes(second, first)));
         assert!(log.add(pair(1, 6)) && log.add(pair(2, 5)));
+    }
+
+    #[test]
+    fn hearsay_about_one_validator_has_an_end() {
+        let mut log = EvidenceLog::default();
+        let told = (0..1_000).filter(|height| log.wants_hearsay(&pair(1, *height)) && log.add(pair(1, *height)));
+        assert_eq!(told.count(), HEARSAY_PER_VALIDATOR_MAX);
+        assert!(log.wants_hearsay(&pair(2, 5)) && log.wants(&pair(1, 5_000)));
     }
 
     #[test]

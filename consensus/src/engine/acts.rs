@@ -171,6 +171,7 @@ impl Engine {
         if self.repeated.replace(round) != Some(round) {
             return;
         }
+        self.send(Recipient::Validators, self.status());
         let me = self.me;
         let others = self
             .book

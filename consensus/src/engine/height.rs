@@ -353,7 +353,7 @@ impl Engine {
         }
     }
 
-    /// Validators see from each other's votes how far they are: the tip in so many words is for one that lost some.
+    /// A validator mostly decides by itself a moment later: the tip in so many words is for one that lost something.
     fn tell_validators(&mut self) {
         if self.tip_is_news && self.now >= self.tip_told + TIP_INTERVAL {
             self.tip_is_news = false;

@@ -164,7 +164,9 @@ impl Engine {
     /// Another validator found someone out. What it says of this node's key may be old, and stops it only as any other
     /// signature of the key does.
     fn told(&mut self, peer: PeerId, evidence: Evidence) {
-        if !self.evidence.wants(&evidence) || evidence.height().0 > self.height().0.saturating_add(HEIGHTS_AHEAD_MAX) {
+        if !self.evidence.wants_hearsay(&evidence)
+            || evidence.height().0 > self.height().0.saturating_add(HEIGHTS_AHEAD_MAX)
+        {
             return;
         }
         let committee = self.schedule.committee(evidence.height());

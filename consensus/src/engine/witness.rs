@@ -102,9 +102,11 @@ impl Engine {
         self.is_foreign(proposal.height, |guard| guard.check_proposal(epoch, proposal))
     }
 
-    /// Below its last place the guard cannot tell. Up to the quarantine the other life is known.
+    /// Below the last height that it knows of, by vote or proposal, the guard cannot tell: old messages prove nothing. Up to
+    /// the quarantine the other life is known.
     fn is_foreign(&self, height: Height, check: impl FnOnce(&GuardState) -> GuardVerdict) -> bool {
-        if self.quarantine.is_some_and(|until| height <= until) {
+        let last = self.guard().and_then(GuardState::height);
+        if last.is_some_and(|last| height < last) || self.quarantine.is_some_and(|until| height <= until) {
             return false;
         }
         let verdict = self.guard().map(check);

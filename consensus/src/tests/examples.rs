@@ -288,12 +288,12 @@ fn an_equivocator_is_convicted_by_its_own_signatures() {
     // Only node 2 saw both faces of most heights; it told the others, and they remember.
     cluster.run_for(50);
     let known = |cluster: &Cluster, node| cluster.engine(node).evidence().count();
-    assert!(known(&cluster, 2) > 15);
-    for node in [0, 1] {
-        assert_eq!(known(&cluster, node), known(&cluster, 2));
+    for node in [0, 1, 2] {
+        let kept = known(&cluster, node);
+        assert!(kept >= 16, "node {node} has {kept} pairs");
         cluster.stop(node);
         cluster.start(node);
-        assert_eq!(known(&cluster, node), known(&cluster, 2));
+        assert_eq!(known(&cluster, node), kept);
     }
 }
 
@@ -450,7 +450,8 @@ fn a_node_that_loses_its_log_at_every_crash_never_contradicts_itself() {
         }
         cluster.nodes[1].crash_after = None;
         let top = (0..4).map(|node| cluster.height(node)).max().unwrap();
-        cluster.run_to_height(top + 3, 5_000);
+        // A lost answer of sync costs seconds.
+        cluster.run_to_height(top + 3, 10_000);
         assert_eq!(cluster.nodes[1].fatal, None);
     }
 }

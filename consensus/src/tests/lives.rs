@@ -74,3 +74,26 @@ fn a_forged_signature_of_its_key_stops_nobody() {
     assert_eq!(cluster.nodes[0].fatal, None);
     assert_eq!(cluster.nodes[0].faults.as_slice(), &[(1, Fault::Signature)]);
 }
+
+#[test]
+fn an_old_signature_that_a_new_guard_does_not_know_stops_nobody() {
+    let mut cluster = Cluster::new(21, 4, 0);
+    cluster.start_all();
+    cluster.run_to_height(30, 5_000);
+    // The guard was lost, and made again above everything signed: it knows of no proposal.
+    cluster.stop(0);
+    let id = cluster.committee.validators()[0].id;
+    let bar = Height(cluster.height(0) + 1);
+    let guard = crate::GuardState::barred_up_to(super::cluster::NETWORK, id, fusion_types::Epoch(0), bar);
+    cluster.nodes[0].disk.guard = Some(guard);
+    cluster.nodes[0].disk.wal.clear();
+    cluster.start(0);
+    cluster.run_to_height(bar.0 + 2, 5_000);
+    assert!(cluster.engine(0).is_voting());
+    let old = cluster.sign_proposal(0, 7, BlockId(B256::repeat_byte(3)));
+    let to = crate::PeerId(cluster.committee.validators()[0].peer);
+    cluster.send(1, Recipient::Peer(to), &Message::Proposal(old));
+    let height = cluster.height(0);
+    cluster.run_to_height(height + 5, 5_000);
+    assert_eq!(cluster.nodes[0].fatal, None);
+}

@@ -6,7 +6,7 @@ use fusion_types::{BlockId, Epoch, Height, Round, SealedBlock, VoteKind};
 
 use super::cluster::{Cluster, NETWORK};
 use crate::signing::Signer;
-use crate::{Message, SignedVote};
+use crate::{Message, SignedProposal, SignedVote};
 
 impl Cluster {
     /// What a traitor says instead of `message`: another block of its own, and votes for what it does not vote for.
@@ -52,5 +52,20 @@ impl Cluster {
         };
         vote.signature = signer.sign(&vote.sign_bytes(NETWORK, Epoch(0)));
         vote
+    }
+
+    /// A proposal of a fresh block by the key of a node, made without it.
+    pub(super) fn sign_proposal(&self, index: usize, height: u64, block: BlockId) -> SignedProposal {
+        let signer = Signer::new(self.keys[index].clone());
+        let mut proposal = SignedProposal {
+            height: Height(height),
+            round: Round(0),
+            valid_round: None,
+            block,
+            proposer: signer.id(),
+            signature: alloy_primitives::B512::ZERO,
+        };
+        proposal.signature = signer.sign(&proposal.sign_bytes(NETWORK, Epoch(0)));
+        proposal
     }
 }
