@@ -7,7 +7,7 @@ use std::time::Duration;
 use fusion_types::{NetworkId, RollupBlock};
 use jsonrpsee::core::client::Error as RpcError;
 
-use crate::json::{CursorJson, ErrorData, RollupBlockJson, StatusJson, StreamJson, from_str};
+use crate::json::{CursorJson, ErrorData, Hash, RollupBlockJson, StreamJson, from_str};
 use crate::node::{Connection, NodeUrl};
 use crate::submit::plain;
 use crate::trust::Trust;
@@ -24,12 +24,19 @@ pub(super) enum Fault {
     Foreign(NetworkId),
 }
 
+/// The part of a node's status that says which network it is of.
+#[derive(serde::Deserialize)]
+struct NetworkOf {
+    network: Hash,
+}
+
 /// Connects, and checks that the node is of the network: a follower of the wrong network would find no liar, only silence.
 pub(super) async fn open(url: &NodeUrl, trust: &Trust, timeout: Duration) -> Result<Connection, Fault> {
     let opened = Connection::open(url, timeout).await;
     let connection = opened.map_err(|error| Fault::Failed(plain(&error)))?;
     let status = connection.status().await.map_err(|error| fault_of(&error))?;
-    let status: StatusJson = from_str(status.get()).map_err(|error| Fault::Lied(format!("status: {error}")))?;
+    // Of another version it may say more or less than we know: only its network matters here.
+    let status: NetworkOf = from_str(status.get()).map_err(|error| Fault::Failed(format!("status: {error}")))?;
     let network = NetworkId(status.network.0);
     if network != trust.network {
         return Err(Fault::Foreign(network));
