@@ -9,15 +9,15 @@ use crate::node::{NodeUrl, Requests};
 use crate::submit::{REQUEST_TIMEOUT, plain};
 use crate::trust::Trust;
 
-/// The decided block of `height`, from the first of the nodes at `urls` that gives one that verifies.
+/// The decided block of `height`, from the first of the nodes at `urls` that gives one that verifies, and the index of that node.
 ///
 /// # Errors
 /// What each node said, or which check its answer failed.
-pub async fn block(urls: &[NodeUrl], trust: &Trust, height: Height) -> Result<DecidedBlock, String> {
+pub async fn block(urls: &[NodeUrl], trust: &Trust, height: Height) -> Result<(DecidedBlock, usize), String> {
     let mut failures = Vec::with_capacity(urls.len());
-    for url in urls {
+    for (index, url) in urls.iter().enumerate() {
         match block_of(url, trust, height).await {
-            Ok(block) => return Ok(block),
+            Ok(block) => return Ok((block, index)),
             Err(reason) => failures.push(format!("{url}: {reason}")),
         }
     }
@@ -67,7 +67,7 @@ mod tests {
             let (trust, height) = (chain.trust(), Height(2));
             let told = block(std::slice::from_ref(&liar), &trust, height).await.unwrap_err();
             assert!(told.starts_with(&liar.to_string()), "{told}");
-            let found = block(&[liar, honest.clone()], &trust, height).await.unwrap();
+            let found = block(&[liar, honest.clone()], &trust, height).await.unwrap().0;
             assert_eq!(
                 (found.block.block(), &found.certificate),
                 (&chain.blocks[1].0, &chain.blocks[1].1)

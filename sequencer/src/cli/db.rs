@@ -77,12 +77,17 @@ fn check(location: &Location, json: bool) -> Result<(), ExitError> {
 
 fn repair(location: &Location, urls: &[String], json: bool) -> Result<(), ExitError> {
     let urls: Result<Vec<_>, _> = urls.iter().map(|url| NodeUrl::parse(url)).collect();
-    let urls = urls.map_err(|error| ExitError::new(Exit::Usage, error))?;
+    let mut urls = urls.map_err(|error| ExitError::new(Exit::Usage, error))?;
     let mut config = location.load()?;
     let (_, genesis) = genesis::read_into(&mut config)?;
     let trust = Trust::of(&genesis);
     let runtime = client_runtime()?;
-    let mut fetch = |height| runtime.block_on(fusion_client::block(&urls, &trust, height));
+    // Whoever answered last is asked first: one that is silent costs its time once.
+    let mut fetch = |height| {
+        let (block, answered) = runtime.block_on(fusion_client::block(&urls, &trust, height))?;
+        urls.swap(0, answered);
+        Ok(block)
+    };
     let repaired = store::repair(&config.node.home, &genesis, &mut fetch, &mut progress());
     let repaired = repaired.map_err(|error| match &error {
         RepairError::Store(inner) => ExitError::new(refusal(inner), &error),
@@ -123,6 +128,12 @@ fn repaired_as_text(repaired: &Repaired) -> String {
         .iter()
         .map(|file| format!("written again: {}\n", file.display()));
     let mut text: String = files.collect();
+    if let Some(kept) = &repaired.kept {
+        text += &format!(
+            "kept: {} (the last segment as it was; decisions in it that could not be read come from other nodes at the next start)\n",
+            kept.display()
+        );
+    }
     let heights: Vec<_> = repaired.fetched.iter().map(ToString::to_string).collect();
     if !heights.is_empty() {
         text += &format!("fetched from other nodes: blocks {}\n", heights.join(", "));
@@ -134,6 +145,7 @@ fn repaired_as_json(repaired: &Repaired) -> serde_json::Value {
     let files = repaired.files.iter().map(|file| file.display().to_string());
     serde_json::json!({
         "files": files.collect::<Vec<_>>(),
+        "kept": repaired.kept.as_ref().map(|kept| kept.display().to_string()),
         "fetched": repaired.fetched.iter().map(|height| height.0).collect::<Vec<_>>(),
         "report": as_json(&repaired.report),
     })

@@ -108,15 +108,26 @@ pub(super) fn publish(path: &Path) -> Result<(), StoreError> {
 
 /// Gives a file a name under which nobody looks for it, and returns that name. It is durable with the next sync of the folder.
 pub(super) fn move_aside(path: &Path) -> Result<PathBuf, StoreError> {
+    let aside = name_aside(path);
+    fs::rename(path, &aside).map_err(|e| StoreError::io("rename", path, e))?;
+    Ok(aside)
+}
+
+/// Gives a file a second such name, which stays when another file takes the first.
+pub(super) fn link_aside(path: &Path) -> Result<PathBuf, StoreError> {
+    let aside = name_aside(path);
+    fs::hard_link(path, &aside).map_err(|e| StoreError::io("link", path, e))?;
+    Ok(aside)
+}
+
+fn name_aside(path: &Path) -> PathBuf {
     let named = |number: u64| {
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".unusable-{number}"));
         PathBuf::from(name)
     };
     let aside = (1..).map(named).find(|name| !name.exists());
-    let aside = aside.expect("no folder has 2^64 files");
-    fs::rename(path, &aside).map_err(|e| StoreError::io("rename", path, e))?;
-    Ok(aside)
+    aside.expect("no folder has 2^64 files")
 }
 
 fn fill(file: &File, path: &Path, bytes: &[u8], length: u64, written: bool) -> Result<(), StoreError> {

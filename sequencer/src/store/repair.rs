@@ -27,6 +27,8 @@ pub struct Repaired {
     pub files: Vec<PathBuf>,
     /// Blocks that came from other nodes.
     pub fetched: Vec<Height>,
+    /// The last segment as it was, if it was written again: it may have held more than could be read.
+    pub kept: Option<PathBuf>,
 }
 
 /// Why a log could not be repaired. Segments before the one at fault are repaired.
@@ -65,7 +67,7 @@ pub fn repair(
     let numbers = log::listed(&dir)?;
     let last = numbers.last().copied().unwrap_or(0);
     let mut check = Check::start(&dir, &numbers, genesis, progress)?;
-    let (mut files, mut fetched) = (Vec::new(), Vec::new());
+    let (mut files, mut fetched, mut kept) = (Vec::new(), Vec::new(), None);
     for number in 1..=last {
         let (state, report) = (check.state.clone(), check.report.clone());
         match check.file(&dir, number, number == last) {
@@ -79,7 +81,9 @@ pub fn repair(
             number,
             is_last: number == last,
         };
-        fetched.extend(rebuild.run(state.clone(), fetch)?);
+        let (heights, old) = rebuild.run(state.clone(), fetch)?;
+        fetched.extend(heights);
+        kept = kept.or(old);
         files.push(path_of(&dir, number));
         (check.state, check.report) = (state, report);
         check.file(&dir, number, number == last)?;
@@ -88,6 +92,7 @@ pub fn repair(
         report: check.finish(),
         files,
         fetched,
+        kept,
     })
 }
 
@@ -109,8 +114,8 @@ struct Rebuild<'a> {
 }
 
 impl Rebuild<'_> {
-    /// Writes the segment that starts after `state`; returns the heights that were fetched.
-    fn run(&self, state: State, fetch: Fetch<'_>) -> Result<Vec<Height>, RepairError> {
+    /// Writes the segment that starts after `state`; returns the heights that were fetched, and where the old last segment is now.
+    fn run(&self, state: State, fetch: Fetch<'_>) -> Result<(Vec<Height>, Option<PathBuf>), RepairError> {
         let path = path_of(self.dir, self.number);
         let old = self.readable(state.height);
         let header = Header {
@@ -130,8 +135,12 @@ impl Rebuild<'_> {
         let filled = self.fill(&mut draft, old.as_ref(), state, fetch);
         let fetched = filled.inspect_err(|_| disk::discard(&path))?;
         disk::sync(&draft.file, &path)?;
+        // In the last segment there may be more than could be read, and nobody else says how much.
+        let kept = (self.is_last && path.exists())
+            .then(|| disk::link_aside(&path))
+            .transpose()?;
         disk::publish(&path)?;
-        Ok(fetched)
+        Ok((fetched, kept))
     }
 
     /// The file as it is, as far as it can be read at all. Without its header nothing in it can be told from noise.
