@@ -52,8 +52,8 @@ pub enum StoreError {
         /// The guard file.
         path: PathBuf,
     },
-    /// A batch that does not continue the log. A defect of the caller.
-    #[error("record does not continue the log: {0}")]
+    /// What is asked for does not follow what is there: a batch, or a first guard.
+    #[error("{0}")]
     Order(String),
     /// The transaction or sequence number is not known, and the index has not reached the tip yet.
     #[error("the index is at height {indexed} of {tip}")]

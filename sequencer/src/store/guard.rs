@@ -82,7 +82,10 @@ pub fn create(
             let what = format!("there is a sign guard in {} already", dir.display());
             return Err(StoreError::Order(what));
         }
-        Ok(_) | Err(StoreError::GuardUnreadable { .. } | StoreError::Network { .. }) => true,
+        Ok(_)
+        | Err(
+            StoreError::GuardUnreadable { .. } | StoreError::Network { .. } | StoreError::Io { action: "read", .. },
+        ) => true,
         Err(error) => return Err(error),
     };
     let mut guard = Guard::absent(dir, network);
@@ -111,8 +114,11 @@ impl Guard {
     /// [`StoreError::GuardUnreadable`] when there is a file without a readable slot; [`StoreError::Network`].
     pub(super) fn open(dir: &Path, network: NetworkId) -> Result<(Self, Option<Bytes>), StoreError> {
         let mut guard = Self::absent(dir, network);
-        if !guard.path.exists() {
-            return Ok((guard, None));
+        // Only what is surely not there counts as absent: a volume that is not mounted may hold a good guard.
+        match std::fs::symlink_metadata(&guard.path) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((guard, None)),
+            Err(error) => return Err(StoreError::io("look at", &guard.path, error)),
         }
         let file = disk::open(&guard.path)?;
         let mut newest: Option<(u64, Slot)> = None;
