@@ -94,14 +94,17 @@ impl Unsaved {
 
     /// Writes what is new, unless it wrote a moment ago. Losing it loses no promise, so that a failure ends nothing.
     fn save(&mut self, core: &Core) {
-        if !self.is_new || Instant::now() < self.may_write_at {
-            return;
+        if self.is_new && self.may_write_at <= Instant::now() {
+            self.save_now(core);
         }
-        self.is_new = false;
+    }
+
+    fn save_now(&mut self, core: &Core) {
         self.may_write_at = Instant::now() + EVIDENCE_INTERVAL;
         let kept: Vec<_> = core.evidence().copied().collect();
-        if let Err(error) = self.file.write(&kept) {
-            tracing::error!(%error, "evidence cannot be kept");
+        match self.file.write(&kept) {
+            Ok(()) => self.is_new = false,
+            Err(error) => tracing::error!(%error, "evidence cannot be kept yet"),
         }
     }
 }
@@ -121,7 +124,15 @@ const TAKEN_IN_MAX: usize = 200_000;
 
 impl Node {
     /// Runs turns until told to stop, or until going on could break a promise.
-    async fn run(mut self, mut inboxes: Inboxes, mut end: NodeEnd) -> Result<(), ExitError> {
+    async fn run(mut self, inboxes: Inboxes, end: NodeEnd) -> Result<(), ExitError> {
+        let result = self.turns(inboxes, end).await;
+        if self.evidence.is_new {
+            self.evidence.save_now(&self.core);
+        }
+        result
+    }
+
+    async fn turns(&mut self, mut inboxes: Inboxes, mut end: NodeEnd) -> Result<(), ExitError> {
         let mut stop = self.stop.clone();
         let actions = self.core.start(self.now());
         self.carry_out(actions)?;
@@ -137,11 +148,7 @@ impl Node {
             let wake_at = deadline.map_or(report_at, |at| at.min(report_at));
             tokio::select! {
                 biased;
-                _ = stop.changed() => {
-                    self.evidence.may_write_at = Instant::now();
-                    self.evidence.save(&self.core);
-                    return Ok(());
-                }
+                _ = stop.changed() => return Ok(()),
                 Some(event) = inboxes.ordering.recv() => {
                     if let Some(inbound) = inboxes.decode(event) {
                         self.receive(inbound, &mut events, &mut credits);
