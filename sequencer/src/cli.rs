@@ -151,15 +151,21 @@ fn run(command: Command) -> Result<(), ExitError> {
     }
 }
 
-/// Writes a result to stdout, and a line feed.
+/// Writes a result to stdout, and a line feed. A reader who left wants no more of it.
 fn print(text: &str) -> Result<(), ExitError> {
+    print_to_reader(text).map(drop)
+}
+
+/// Writes to stdout, and a line feed; says whether somebody still reads.
+fn print_to_reader(text: &str) -> Result<bool, ExitError> {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(ExitError::new(
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(ExitError::new(
             Exit::Io,
             format_args!("cannot write to stdout: {error}"),
         )),
-        _ => Ok(()),
     }
 }
 

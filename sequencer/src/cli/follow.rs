@@ -9,7 +9,7 @@ use fusion_types::{RollupBlock, RollupId};
 use serde_json::json;
 
 use super::cluster::ClusterArgs;
-use super::{client_runtime, print};
+use super::{client_runtime, print_to_reader};
 use crate::exit::{Exit, ExitError};
 
 const HELP: &str = "\
@@ -83,7 +83,10 @@ async fn follow(mut follower: Follower, args: &FollowArgs) -> Result<(), ExitErr
         };
         match event {
             Event::Block { block, cursor, .. } => {
-                print(&line(&block, args.json))?;
+                // What nobody read is not acknowledged: the same command prints it again.
+                if !print_to_reader(&line(&block, args.json))? {
+                    return Ok(());
+                }
                 follower
                     .acknowledge(&cursor)
                     .map_err(|error| exit_error(error.into()))?;

@@ -6,3 +6,4 @@ mod crashes;
 mod disks;
 mod lives;
 mod network;
+mod readers;
