@@ -145,10 +145,14 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), ExitError> {
     };
     let report = bench.measure(plan).map_err(unavailable)?;
     if args.json {
-        print_json(&report)
+        print_json(&report)?;
     } else {
-        print(&report.to_text())
+        print(&report.to_text())?;
     }
+    if report.total.r#final == 0 {
+        return Err(ExitError::new(Exit::Negative, "nothing became final"));
+    }
+    Ok(())
 }
 
 fn unavailable(error: anyhow::Error) -> ExitError {

@@ -380,9 +380,11 @@ impl<'a> Devnet<'a> {
                     ours.push(child);
                 }
                 Member::ByHand(pid) => {
-                    let pid = *pid;
-                    child::signal(pid, Signal::TERM);
-                    by_hand.push((node, pid));
+                    // Looked at again: a number may belong to another process by now.
+                    if lock::owner(&node.home) == Some(*pid) {
+                        child::signal(*pid, Signal::TERM);
+                        by_hand.push((node, *pid));
+                    }
                 }
                 Member::Down => {}
             }

@@ -43,6 +43,12 @@ impl Home {
             Some(path) => std::path::absolute(path).map_err(|error| ExitError::io("resolve", path, &error))?,
             None => own_name(),
         };
+        if path.join("config.toml").exists() {
+            return Err(ExitError::config(format_args!(
+                "--home: {} is the home of one node; a devnet takes a folder of its own",
+                path.display()
+            )));
+        }
         let mut builder = std::fs::DirBuilder::new();
         builder.mode(0o700).recursive(!temporary);
         builder
