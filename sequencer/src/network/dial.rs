@@ -16,6 +16,9 @@ use super::counters::add;
 use super::ending::{CloseCode, Loss};
 use super::mesh::{IpSource, Mesh};
 
+/// Attempts in a row that met another connection before it is said; a restart makes one or two.
+const SUSPECT_AFTER: u32 = 8;
+
 /// A validator that this node wants to be connected to.
 #[derive(Debug)]
 pub(super) struct Target {
@@ -78,6 +81,7 @@ pub(super) async fn keep_connected(mesh: Arc<Mesh>, target: Target) {
             // A connection that did not last is no success: two nodes that turn each other away must not spin.
             let lasted = session.connected.elapsed() >= mesh.timing.settled;
             failures = if lasted { 0 } else { failures.saturating_add(1) };
+            suspect(&target, failures);
             continue;
         }
         if let Some(until) = mesh.banned_until(target.peer) {
@@ -136,6 +140,7 @@ async fn resolve(mesh: &Mesh, address: &str, failures: u32) -> Result<SocketAddr
 fn report(mesh: &Mesh, target: &Target, failure: &Failure, failures: u32) {
     if failure.is_harmless() {
         tracing::debug!(peer = %target.peer, %failure, "dialing was not needed");
+        suspect(target, failures);
         return;
     }
     add(&mesh.counters.dials_failed, 1);
@@ -143,6 +148,16 @@ fn report(mesh: &Mesh, target: &Target, failure: &Failure, failures: u32) {
         tracing::warn!(peer = %target.peer, address = %target.address, attempts = failures, %failure, "cannot reach peer");
     } else {
         tracing::debug!(peer = %target.peer, address = %target.address, attempts = failures, %failure, "cannot reach peer");
+    }
+}
+
+/// Connections that end at once, or are refused because there is one already, time and again: somebody else has them.
+fn suspect(target: &Target, failures: u32) {
+    if failures >= SUSPECT_AFTER && failures.is_power_of_two() {
+        tracing::warn!(
+            peer = %target.peer, attempts = failures,
+            "the peer holds another connection under this node's peer key: is another process running with a copy of it?"
+        );
     }
 }
 
