@@ -138,7 +138,7 @@ impl NodeMetrics {
             quarantine: gauge(r, "fusion_consensus_quarantine", "1 while this node follows a height without voting"),
             power: gauge(r, "fusion_consensus_connected_power", "Voting power connected, with its own"),
             quorum: gauge(r, "fusion_consensus_quorum_power", "Voting power that decides"),
-            clocks: gauge(r, "fusion_consensus_clocks_ahead_ms", "By how much the other proposers' clocks are ahead of this one: their median, below zero when all is well"),
+            clocks: gauge(r, "fusion_consensus_clocks_ahead_ms", "By how much the other proposers' clocks are ahead of this one: their median, zero while unknown, a few below zero when all is well"),
             evidence: gauge(r, "fusion_consensus_evidence", "Pieces of evidence kept"),
             pool_transactions: gauge(r, "fusion_mempool_txs", "Transactions waiting"),
             pool_bytes: gauge(r, "fusion_mempool_bytes", "Bytes of the transactions waiting"),

@@ -54,10 +54,10 @@ impl EvidenceFile {
     }
 
     fn put_aside(&self, why: &dyn std::fmt::Display) -> Vec<Evidence> {
-        let aside = self.path.with_extension("damaged");
-        tracing::error!(file = %self.path.display(), aside = %aside.display(), %why, "kept evidence cannot be read and is put aside");
-        if let Err(error) = std::fs::rename(&self.path, &aside) {
-            tracing::error!(%error, "it cannot be put aside either");
+        tracing::error!(file = %self.path.display(), %why, "kept evidence cannot be read");
+        match disk::move_aside(&self.path) {
+            Ok(aside) => tracing::error!(aside = %aside.display(), "it has another name now"),
+            Err(error) => tracing::error!(%error, "it cannot be put aside either"),
         }
         Vec::new()
     }
@@ -94,7 +94,7 @@ mod tests {
         bytes.truncate(bytes.len() - 1);
         std::fs::write(home.path().join("evidence"), &bytes).unwrap();
         assert_eq!(file.read(), Vec::new());
-        assert_eq!(std::fs::read(home.path().join("evidence.damaged")).unwrap(), bytes);
+        assert_eq!(std::fs::read(home.path().join("evidence.unusable-1")).unwrap(), bytes);
         assert_eq!(file.read(), Vec::new(), "and the next start finds none");
     }
 }
