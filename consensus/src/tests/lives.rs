@@ -97,3 +97,26 @@ fn an_old_signature_that_a_new_guard_does_not_know_stops_nobody() {
     cluster.run_to_height(height + 5, 5_000);
     assert_eq!(cluster.nodes[0].fatal, None);
 }
+
+#[test]
+fn a_home_copied_in_the_middle_of_a_height_is_restored_like_any_other() {
+    for seed in 0..10 {
+        let mut cluster = Cluster::new(seed, 4, 0);
+        cluster.start_all();
+        cluster.run_to_height(5, 2_000);
+        cluster.run_until(cluster.now + Duration::from_secs(5), |cluster| {
+            let signed = cluster.nodes[2].disk.guard.and_then(|guard| guard.height());
+            signed == Some(Height(cluster.height(2) + 1))
+        });
+        let copy = cluster.nodes[2].disk.clone();
+        assert!(!copy.wal.is_empty());
+        cluster.run_to_height(20, 5_000);
+        cluster.stop(2);
+        let top = cluster.height(0);
+        cluster.nodes[2].disk = copy;
+        cluster.start(2);
+        cluster.run_to_height(top + 5, 5_000);
+        assert_eq!(cluster.nodes[2].fatal, None);
+        assert!(cluster.engine(2).is_voting());
+    }
+}
