@@ -93,6 +93,8 @@ pub struct Engine {
     machine: Option<Machine>,
     /// No vote and no proposal up to this height: the log cannot vouch for what the key signed there.
     quarantine: Option<Height>,
+    /// Whether the log showed signatures that the guard's file does not hold.
+    guard_is_news: bool,
     /// Until when a node that has signed before waits for others' tips after its start.
     meeting: Option<Duration>,
     /// What the log holds of the height above the tip, until it is replayed.
@@ -167,12 +169,13 @@ impl Engine {
         let evidence = recovery.evidence.into_iter();
         let evidence = evidence.filter(|kept| kept.verify(network, schedule.committee(kept.height())));
         let evidence = evidence.collect();
-        let mut quarantine = None;
+        let (mut quarantine, mut guard_is_news) = (None, false);
         let machine = match signer {
             None => None,
             Some(signer) => {
-                let guard = height::guard_of(network, signer.id(), recovery.guard)?;
+                let mut guard = height::guard_of(network, signer.id(), recovery.guard)?;
                 quarantine = height::quarantine(&guard, height, &log, whole);
+                guard_is_news = height::adopt(&mut guard, schedule.committee(height).epoch(), &log);
                 Some(Machine::new(signer, guard, height, members.clone()))
             }
         };
@@ -191,6 +194,7 @@ impl Engine {
             me,
             machine,
             quarantine,
+            guard_is_news,
             meeting: None,
             log,
             replayed: None,

@@ -95,10 +95,6 @@ impl Machine {
         &self.key.guard
     }
 
-    pub(crate) fn guard_mut(&mut self) -> &mut GuardState {
-        &mut self.key.guard
-    }
-
     pub(crate) fn round(&self) -> Round {
         round_from_core(self.state.round()).unwrap_or_default()
     }

@@ -1,6 +1,6 @@
 //! A height's life: recovery, start, decision, and on to the next.
 
-use fusion_types::{Committee, DecidedBlock, Height, NetworkId, Rotation, ValidatorId};
+use fusion_types::{Committee, DecidedBlock, Epoch, Height, NetworkId, Rotation, ValidatorId};
 
 use super::{Book, Engine, LIVE_LAG, LIVE_PATIENCE, MEETING, Phase, SYNC_PATIENCE, TIP_INTERVAL};
 use crate::engine::book::ProposalState;
@@ -75,9 +75,27 @@ pub(super) fn quarantine(guard: &GuardState, height: Height, log: &[WalEntry], w
     (!shown).then_some(last)
 }
 
+/// The log may be ahead of the guard, when the power went between the two: what it shows is signed. Returns whether it was.
+pub(super) fn adopt(guard: &mut GuardState, epoch: Epoch, log: &[WalEntry]) -> bool {
+    let (before, me) = (*guard, guard.validator());
+    for entry in log {
+        match entry {
+            WalEntry::Vote(vote) if vote.validator == me => guard.record_vote(epoch, *vote),
+            WalEntry::Proposal(proposal) if proposal.proposer == me => guard.record_proposal(epoch, *proposal),
+            _ => {}
+        }
+    }
+    *guard != before
+}
+
 impl Engine {
     pub(super) fn start(&mut self) {
         self.sync_progress = self.now;
+        if std::mem::take(&mut self.guard_is_news)
+            && let Some(guard) = self.guard().copied()
+        {
+            self.outputs.push(Output::PersistGuard(guard));
+        }
         if self.machine.is_none() {
             return;
         }
@@ -170,7 +188,6 @@ impl Engine {
             _ => false,
         });
         self.replayed = Some(own.cloned().collect());
-        self.adopt_own_signatures(&log);
         self.begin();
         if let Some(machine) = &mut self.machine {
             machine.begin_replay(&log, height);
@@ -200,23 +217,6 @@ impl Engine {
             self.outputs.push(Output::NeedBlock { height, round });
         }
         self.repeat_own(Recipient::Validators);
-    }
-
-    /// The log may be ahead of the guard: what it shows is signed.
-    fn adopt_own_signatures(&mut self, log: &[WalEntry]) {
-        let epoch = self.committee().epoch();
-        let (Some(me), Some(machine)) = (self.me, &mut self.machine) else {
-            return;
-        };
-        for entry in log {
-            match entry {
-                WalEntry::Vote(vote) if vote.validator == me => machine.guard_mut().record_vote(epoch, *vote),
-                WalEntry::Proposal(proposal) if proposal.proposer == me => {
-                    machine.guard_mut().record_proposal(epoch, *proposal);
-                }
-                _ => {}
-            }
-        }
     }
 
     /// Enters a log entry, whose signatures are verified, into the book.

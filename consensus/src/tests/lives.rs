@@ -120,3 +120,42 @@ fn a_home_copied_in_the_middle_of_a_height_is_restored_like_any_other() {
         assert!(cluster.engine(2).is_voting());
     }
 }
+
+/// The power went between the log and the guard, and a third node is gone: without this one nothing is decided any more.
+#[test]
+fn a_log_ahead_of_its_guard_vouches_for_itself() {
+    for seed in 0..10 {
+        let mut cluster = Cluster::new(seed, 4, 0);
+        cluster.start_all();
+        cluster.run_to_height(5, 2_000);
+        let older = cluster.nodes[2].disk.guard;
+        // Nobody hears another prevote than this node's, so that nothing follows from it.
+        let id = cluster.committee.validators()[2].id;
+        let others = move |message: &Message| matches!(message, Message::Vote(vote) if vote.validator != id);
+        let height = Height(cluster.height(2) + 2);
+        cluster.filter = Box::new(move |_, _, message| message_height(message) < Some(height) || !others(message));
+        cluster.run_until(cluster.now + Duration::from_secs(5), |cluster| {
+            cluster.nodes[2].disk.guard.and_then(|guard| guard.height()) == Some(height)
+        });
+        cluster.run_for(20);
+        cluster.stop(2);
+        cluster.stop(3);
+        assert!(!cluster.nodes[2].disk.wal.is_empty());
+        cluster.nodes[2].disk.guard = older;
+        // The others' echoes come before their tips, so before this node has begun the height.
+        cluster.filter = Box::new(|_, _, message| !matches!(message, Message::Status { .. }));
+        cluster.start(2);
+        cluster.run_for(50);
+        cluster.filter = Box::new(|_, _, _| true);
+        cluster.run_to_height(height.0 + 2, 10_000);
+        assert_eq!(cluster.nodes[2].fatal, None);
+        assert!(cluster.engine(2).is_voting(), "seed {seed}");
+    }
+}
+
+fn message_height(message: &Message) -> Option<Height> {
+    match message {
+        Message::Vote(vote) => Some(vote.height),
+        _ => None,
+    }
+}
