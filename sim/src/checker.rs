@@ -1,0 +1,337 @@
+//! The promises, checked from outside: nothing here calls a predicate of the code under test. Sign bytes are laid out again
+//! from their description, quorums counted again, stream heads chained again.
+//!
+//! - *agreement*: no two nodes decide different blocks at a height; each block stands on the one below it, in time too;
+//! - *certified*: a decided block comes with valid precommits of more than two thirds of the validators;
+//! - *signs once*: an honest validator never signs two values for one (height, round, kind), across all its lives;
+//! - *final stays final*: what a node published or a client was told is in every log that reaches so far, for ever;
+//! - *gapless*: a rollup's lanes are numbered from 0 without gap or repeat, and chained; no transaction stands twice in a stream;
+//! - *no false evidence*: what convicts a validator was signed by a validator that is not honest;
+//! - *honest peers*: no honest node accuses an honest one of breaking the protocol, or ends itself;
+//! - *contradictions are noticed*: a node that received two contradicting signatures at its height has evidence of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alloy_primitives::{B256, keccak256};
+use ed25519_dalek::{Signature, VerifyingKey};
+use fusion_consensus::{Evidence, Message};
+use fusion_types::{BlockId, Certificate, DecidedBlock, TxHash, VoteKind};
+
+/// A promise that was broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Violation {
+    /// Which.
+    pub(crate) promise: &'static str,
+    /// How.
+    pub(crate) what: String,
+}
+
+/// Height, round, and what was signed there: 0 proposal, 1 prevote, 2 precommit.
+pub(crate) type Deed = (B256, u64, u32, u8);
+
+/// A transaction's place: height and sequence number.
+pub(crate) type Place = (u64, u64);
+
+/// Everything that any node ever made visible.
+#[derive(Debug)]
+pub(crate) struct Checker {
+    network: B256,
+    /// Public keys of the validators, ascending, and whether each is honest.
+    validators: Vec<(B256, bool)>,
+    decided: BTreeMap<u64, (BlockId, u64)>,
+    streams: BTreeMap<u64, (u64, B256)>,
+    places: BTreeMap<(u64, TxHash), Place>,
+    published: Vec<u64>,
+    signed: BTreeMap<Deed, B256>,
+    /// What each node received of whom is not honest.
+    heard: BTreeMap<(usize, Deed), B256>,
+    /// Contradictions that a node must have noticed, by validator and height.
+    contradictions: BTreeSet<(B256, u64)>,
+    convicted: BTreeSet<(B256, u64)>,
+    violation: Option<Violation>,
+    pub(crate) transactions: u64,
+    pub(crate) later_rounds: u64,
+}
+
+impl Checker {
+    pub(crate) fn new(network: B256, validators: Vec<(B256, bool)>, nodes: usize) -> Self {
+        Self {
+            network,
+            validators,
+            decided: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            places: BTreeMap::new(),
+            published: vec![0; nodes],
+            signed: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            contradictions: BTreeSet::new(),
+            convicted: BTreeSet::new(),
+            violation: None,
+            transactions: 0,
+            later_rounds: 0,
+        }
+    }
+
+    pub(crate) fn violation(&self) -> Option<&Violation> {
+        self.violation.as_ref()
+    }
+
+    /// Notes the first broken promise.
+    pub(crate) fn fail(&mut self, promise: &'static str, what: String) {
+        if self.violation.is_none() {
+            self.violation = Some(Violation { promise, what });
+        }
+    }
+
+    /// The highest decided height.
+    pub(crate) fn height(&self) -> u64 {
+        self.decided.last_key_value().map_or(0, |(height, _)| *height)
+    }
+
+    /// The last height that a node published.
+    pub(crate) fn published(&self, node: usize) -> u64 {
+        self.published[node]
+    }
+
+    /// The final place of a transaction.
+    pub(crate) fn place(&self, rollup: u64, hash: &TxHash) -> Option<Place> {
+        self.places.get(&(rollup, *hash)).copied()
+    }
+
+    fn is_honest(&self, validator: B256) -> bool {
+        self.validators.iter().any(|(id, honest)| *id == validator && *honest)
+    }
+
+    /// A node published a decided block.
+    pub(crate) fn decided(&mut self, node: usize, decided: &DecidedBlock) {
+        let height = decided.block.header().height.0;
+        let before = self.published[node];
+        if before + 1 != height {
+            self.fail(
+                "gapless",
+                format!("node {node} published height {height} after {before}"),
+            );
+        }
+        self.published[node] = height;
+        self.agrees(node, decided);
+    }
+
+    fn agrees(&mut self, node: usize, decided: &DecidedBlock) {
+        let header = decided.block.header();
+        let (height, id) = (header.height.0, decided.block.id());
+        match self.decided.get(&height) {
+            Some((first, _)) if *first != id => {
+                let what = format!("height {height} is {first} and, at node {node}, {id}");
+                self.fail("agreement", what);
+            }
+            Some(_) => {}
+            None => {
+                if let Some((below, time_ms)) = self.decided.get(&(height - 1)).copied()
+                    && (below != header.parent || header.time_ms <= time_ms)
+                {
+                    let what = format!(
+                        "height {height} of time {} does not follow {below} of {time_ms}",
+                        header.time_ms
+                    );
+                    self.fail("agreement", what);
+                }
+                if decided.certificate.block != id || decided.certificate.height != header.height {
+                    self.fail(
+                        "certified",
+                        format!("height {height}: the certificate is of another block"),
+                    );
+                }
+                self.certified(&decided.certificate);
+                self.decided.insert(height, (id, header.time_ms));
+                self.streams_continue(decided);
+                self.later_rounds += u64::from(decided.certificate.round.0 > 0);
+            }
+        }
+    }
+
+    fn certified(&mut self, certificate: &Certificate) {
+        let mut bytes = self.place_bytes(b"fusion/v1/vote", certificate.height.0, certificate.round.0);
+        bytes.extend_from_slice(&[2, 1]);
+        bytes.extend_from_slice(certificate.block.0.as_slice());
+        let mut signers = BTreeSet::new();
+        for entry in &certificate.signatures {
+            let key = self.validators.get(entry.validator as usize);
+            let key = key.and_then(|(id, _)| VerifyingKey::from_bytes(&id.0).ok());
+            let signature = Signature::from_bytes(&entry.signature.0);
+            if key.is_some_and(|key| key.verify_strict(&bytes, &signature).is_ok()) {
+                signers.insert(entry.validator);
+            }
+        }
+        if signers.len() * 3 <= self.validators.len() * 2 {
+            let (valid, members) = (signers.len(), self.validators.len());
+            let what = format!(
+                "height {}: {valid} valid precommits of {members} validators",
+                certificate.height
+            );
+            self.fail("certified", what);
+        }
+    }
+
+    /// `domain 32 ‖ network 32 ‖ epoch 8 ‖ height 8 ‖ round 4`, in epoch 0.
+    fn place_bytes(&self, domain: &[u8], height: u64, round: u32) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(121);
+        bytes.extend_from_slice(domain);
+        bytes.resize(32, 0);
+        bytes.extend_from_slice(self.network.as_slice());
+        bytes.extend_from_slice(&[0; 8]);
+        bytes.extend_from_slice(&height.to_be_bytes());
+        bytes.extend_from_slice(&round.to_be_bytes());
+        bytes
+    }
+
+    /// Whether the validator that a vote or proposal names signed it for this network.
+    fn is_signed(&self, message: &Message) -> bool {
+        let (signer, signature, bytes) = match message {
+            Message::Vote(vote) => {
+                let mut bytes = self.place_bytes(b"fusion/v1/vote", vote.height.0, vote.round.0);
+                bytes.push(if vote.kind == VoteKind::Prevote { 1 } else { 2 });
+                bytes.push(u8::from(vote.block.is_some()));
+                bytes.extend_from_slice(vote.block.map_or(B256::ZERO, |id| id.0).as_slice());
+                (vote.validator.0, vote.signature, bytes)
+            }
+            Message::Proposal(proposal) => {
+                let mut bytes = self.place_bytes(b"fusion/v1/proposal", proposal.height.0, proposal.round.0);
+                bytes.push(u8::from(proposal.valid_round.is_some()));
+                let valid_round = proposal.valid_round.map_or(0, |round| round.0);
+                bytes.extend_from_slice(&valid_round.to_be_bytes());
+                bytes.extend_from_slice(proposal.block.0.as_slice());
+                (proposal.proposer.0, proposal.signature, bytes)
+            }
+            _ => return false,
+        };
+        let key = self.validators.iter().find(|(id, _)| *id == signer);
+        let key = key.and_then(|(id, _)| VerifyingKey::from_bytes(&id.0).ok());
+        key.is_some_and(|key| key.verify_strict(&bytes, &Signature::from_bytes(&signature.0)).is_ok())
+    }
+
+    fn streams_continue(&mut self, decided: &DecidedBlock) {
+        let height = decided.block.header().height.0;
+        for body in &decided.block.block().lanes {
+            let lane = &body.lane;
+            let rollup = lane.rollup.0;
+            let network = self.network;
+            let start = || {
+                let seed = [b"fusion/v1/stream", network.as_slice(), &rollup.to_be_bytes()].concat();
+                (0, keccak256(seed))
+            };
+            let (next, head) = *self.streams.entry(rollup).or_insert_with(start);
+            if lane.first_sequence != next || lane.parent_head != head || lane.count != body.transactions.len() as u64 {
+                let what = format!(
+                    "rollup {rollup} at height {height}: {} transactions from {} with count {}, after {next}",
+                    body.transactions.len(),
+                    lane.first_sequence,
+                    lane.count
+                );
+                self.fail("gapless", what);
+            }
+            for (at, payload) in body.transactions.iter().enumerate() {
+                let place = (height, next + at as u64);
+                if let Some(before) = self.places.insert((rollup, keccak256(payload)), place) {
+                    self.fail(
+                        "gapless",
+                        format!("rollup {rollup}: one transaction at {before:?} and {place:?}"),
+                    );
+                }
+            }
+            self.transactions += lane.count;
+            self.streams.insert(rollup, (next + lane.count, lane.head));
+        }
+    }
+
+    /// A client reads a transaction that was final at `place` from a node that says it is further.
+    pub(crate) fn read(&mut self, node: usize, rollup: u64, hash: &TxHash, place: Place, found: Option<Place>) {
+        if found != Some(place) {
+            let what = format!("rollup {rollup}: {hash} was final at {place:?}, node {node} has {found:?}");
+            self.fail("final stays final", what);
+        }
+    }
+
+    /// A node restarted: its log must hold all that it ever published, and nothing else than what is decided.
+    pub(crate) fn restarted(&mut self, node: usize, log: &[DecidedBlock], may_be_old: bool) {
+        let published = self.published[node];
+        let length = log.len() as u64;
+        if published > length && !may_be_old {
+            let what = format!("node {node} published height {published}, after a restart its log has {length}");
+            self.fail("final stays final", what);
+        }
+        let unseen = usize::try_from(published.min(length)).unwrap_or(usize::MAX);
+        for decided in log.iter().skip(unseen) {
+            self.agrees(node, decided);
+        }
+        if let Some(decided) = log.get(unseen.wrapping_sub(1)) {
+            self.agrees(node, decided);
+        }
+        self.published[node] = length;
+    }
+
+    /// An honest node sent a message.
+    pub(crate) fn sent(&mut self, message: &Message) {
+        let Some((deed, value)) = deed(message) else { return };
+        if !self.is_signed(message) {
+            self.fail("signs once", format!("a signature that does not verify: {message:?}"));
+        }
+        let first = *self.signed.entry(deed).or_insert(value);
+        if first != value && self.is_honest(deed.0) {
+            let (validator, height, round, kind) = deed;
+            let kind = ["proposals", "prevotes", "precommits"][usize::from(kind)];
+            self.fail(
+                "signs once",
+                format!("{validator} signed two {kind} for height {height}, round {round}"),
+            );
+        }
+    }
+
+    /// A node that works at `working_at` received a message. True if it contradicts one that it received before.
+    pub(crate) fn received(&mut self, node: usize, working_at: u64, message: &Message) -> bool {
+        let Some((deed, value)) = deed(message) else {
+            return false;
+        };
+        if self.is_honest(deed.0) || deed.1 != working_at || !self.is_signed(message) {
+            return false;
+        }
+        let first = *self.heard.entry((node, deed)).or_insert(value);
+        first != value && self.contradictions.insert((deed.0, deed.1))
+    }
+
+    /// A node found evidence.
+    pub(crate) fn evidence(&mut self, node: usize, evidence: &Evidence) {
+        let accused = evidence.validator().0;
+        self.convicted.insert((accused, evidence.height().0));
+        if self.is_honest(accused) {
+            self.fail(
+                "no false evidence",
+                format!("node {node} accuses {accused}: {evidence:?}"),
+            );
+        }
+    }
+
+    /// Contradictions that nodes received and of which nobody has evidence.
+    pub(crate) fn unnoticed(&self) -> usize {
+        self.contradictions.difference(&self.convicted).count()
+    }
+}
+
+/// What a message signs where, as one comparable value.
+fn deed(message: &Message) -> Option<(Deed, B256)> {
+    match message {
+        Message::Vote(vote) => {
+            let kind = match vote.kind {
+                VoteKind::Prevote => 1,
+                VoteKind::Precommit => 2,
+            };
+            let value = vote.block.map_or(B256::ZERO, |id| id.0);
+            Some(((vote.validator.0, vote.height.0, vote.round.0, kind), value))
+        }
+        Message::Proposal(proposal) => {
+            let valid_round = proposal.valid_round.map_or(0, |round| u64::from(round.0) + 1);
+            let value = keccak256([proposal.block.0.as_slice(), &valid_round.to_be_bytes()].concat());
+            Some(((proposal.proposer.0, proposal.height.0, proposal.round.0, 0), value))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,427 @@
+//! The world: whole nodes on one thread, true time, and everything that lies between the nodes.
+//!
+//! A node here is the production `Core`, driven as the node's loop drives it: what waits is taken in one turn, its records are made
+//! durable, and only then anything becomes visible; while a commit lasts, events gather. `acts` carries out what cores ask for,
+//! `weather` lets things go wrong, `clients` uses the nodes.
+
+mod acts;
+mod clients;
+mod weather;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_primitives::{B256, keccak256};
+use ed25519_dalek::SigningKey;
+use fusion_consensus::{Message, PeerId};
+use fusion_sequencer::core::{Action, Core, Event};
+use fusion_types::{Committee, Epoch, Genesis, Ordering, RollupConfig, RollupId, RollupKind, Validator, ValidatorId};
+
+use crate::checker::{Checker, Violation};
+use crate::clock::Clock;
+use crate::disk::Disk;
+use crate::faults::{Fault, Faults};
+use crate::network::Network;
+use crate::plan::{Flaw, Plan};
+use crate::rng::Rng;
+use crate::trace::Trace;
+use crate::traitor::Traitor;
+use clients::Clients;
+use weather::Weather;
+
+/// After the healing, all must be well by then.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Decided heights after the healing that end a run.
+const HEIGHTS_AFTER: u64 = 2;
+
+/// Something that will happen.
+#[derive(Debug)]
+pub(crate) enum What {
+    Deliver {
+        from: usize,
+        to: usize,
+        connection: u64,
+        message: Message,
+    },
+    /// Two nodes without a connection try to make one.
+    Dial {
+        a: usize,
+        b: usize,
+    },
+    /// Whether a connection is given up for want of a sign of life.
+    Idle {
+        a: usize,
+        b: usize,
+        connection: u64,
+    },
+    Wake {
+        node: usize,
+        life: u64,
+    },
+    /// The commit of a turn ended.
+    Committed {
+        node: usize,
+        life: u64,
+    },
+    Restart {
+        node: usize,
+    },
+    Weather(Weather),
+    Submit,
+    Clients,
+    Mischief {
+        node: usize,
+    },
+    Answer {
+        from: usize,
+        to: usize,
+        message: Message,
+    },
+    Heal,
+}
+
+/// One process, and the machine below it.
+#[derive(Debug)]
+struct Node {
+    /// Index of the validator whose key it has.
+    identity: usize,
+    /// None while the process is down.
+    core: Option<Core>,
+    disk: Disk,
+    clock: Clock,
+    /// Counts the processes; what was meant for an earlier one is void.
+    life: u64,
+    inbox: Vec<Event>,
+    /// What becomes visible when the commit ends; `Some` while one lasts.
+    showing: Option<Vec<Action>>,
+    is_frozen: bool,
+    is_disk_full: bool,
+    disk_slowness: u64,
+    sync_will_fail: bool,
+    woken_at: Option<Duration>,
+    strikes: BTreeMap<usize, u32>,
+    traitor: Option<Traitor>,
+    /// A copy of the disk from earlier.
+    backup: Option<Disk>,
+}
+
+/// What a run came to.
+#[derive(Debug, Clone)]
+pub(crate) struct Outcome {
+    pub(crate) violation: Option<Violation>,
+    pub(crate) hash: u64,
+    pub(crate) events: u64,
+    pub(crate) simulated: Duration,
+    pub(crate) height: u64,
+    pub(crate) transactions: u64,
+    pub(crate) faults: Faults,
+    /// From the healing to the first new block; none if there was none.
+    pub(crate) recovery: Option<Duration>,
+    /// Contradictions that nobody noticed.
+    pub(crate) unnoticed: usize,
+}
+
+/// One history.
+pub(crate) struct World {
+    plan: Plan,
+    rng: Rng,
+    now: Duration,
+    queue: BinaryHeap<Reverse<Scheduled>>,
+    order: u64,
+    genesis: Arc<Genesis>,
+    keys: Vec<SigningKey>,
+    peers: Vec<PeerId>,
+    nodes: Vec<Node>,
+    network: Network,
+    clients: Clients,
+    checker: Checker,
+    faults: Faults,
+    trace: Trace,
+    healed_at: Option<Duration>,
+    height_at_heal: u64,
+    recovery: Option<Duration>,
+    /// For the twin: which of the two processes each other node speaks to.
+    twin_side: Vec<bool>,
+}
+
+/// An event in its place.
+#[derive(Debug)]
+struct Scheduled {
+    at: Duration,
+    order: u64,
+    what: What,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.order) == (other.at, other.order)
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+fn genesis(validators: usize) -> (Arc<Genesis>, Vec<SigningKey>) {
+    let key = |n: usize| SigningKey::from_bytes(&keccak256(format!("simulated key {n}")).0);
+    let mut keys: Vec<SigningKey> = (0..validators).map(key).collect();
+    keys.sort_by_key(|key| key.verifying_key().to_bytes());
+    let validator = |(n, key): (usize, &SigningKey)| Validator {
+        id: ValidatorId(B256::from(key.verifying_key().to_bytes())),
+        peer: keccak256(format!("simulated peer {n}")),
+        power: 1,
+    };
+    let committee = Committee::new(Epoch(0), keys.iter().enumerate().map(validator).collect()).expect("a committee");
+    let rollup = |id: u64| RollupConfig {
+        id: RollupId(id),
+        kind: RollupKind::Opaque,
+        ordering: Ordering::Fcfs,
+        weight: 1,
+    };
+    let genesis = Genesis::new("simulation".into(), 1_000, committee, vec![rollup(7), rollup(8)]).expect("a genesis");
+    (Arc::new(genesis), keys)
+}
+
+impl World {
+    pub(crate) fn new(plan: Plan, story: bool) -> Self {
+        let (genesis, keys) = genesis(plan.nodes);
+        let mut rng = Rng::new(plan.seed).fork();
+        let members = genesis.committee().validators();
+        let peers = members.iter().map(|member| PeerId(member.peer)).collect();
+        let dishonest = |at: usize| matches!(plan.flaw(at), Some(Flaw::Traitor(_) | Flaw::Twin | Flaw::Restored));
+        let validators = members
+            .iter()
+            .enumerate()
+            .map(|(at, member)| (member.id.0, !dishonest(at)));
+        let validators: Vec<(B256, bool)> = validators.collect();
+        let twins = plan
+            .flaws
+            .iter()
+            .filter(|(_, flaw)| *flaw == Flaw::Twin)
+            .map(|(at, _)| *at);
+        let identities: Vec<usize> = (0..plan.nodes).chain(twins).collect();
+        let count = identities.len();
+        let mut nodes = Vec::with_capacity(count);
+        for identity in identities {
+            nodes.push(Node::new(&plan, &mut rng, &genesis, &keys, identity));
+        }
+        let clients = Clients::new(rng.fork());
+        let mut world = Self {
+            checker: Checker::new(genesis.network().0, validators, count),
+            trace: Trace::new(story),
+            network: Network::new(count),
+            twin_side: (0..count).map(|_| rng.chance(500)).collect(),
+            clients,
+            rng,
+            now: Duration::ZERO,
+            queue: BinaryHeap::new(),
+            order: 0,
+            genesis,
+            keys,
+            peers,
+            nodes,
+            faults: Faults::default(),
+            healed_at: None,
+            height_at_heal: 0,
+            recovery: None,
+            plan,
+        };
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        for node in 0..self.nodes.len() {
+            let delay = Duration::from_millis(self.rng.below(50));
+            self.after(delay, What::Restart { node });
+            if self.nodes[node].traitor.is_some() {
+                self.faults.count(Fault::Traitor);
+                self.after(delay, What::Mischief { node });
+            }
+        }
+        for _ in self.plan.nodes..self.nodes.len() {
+            self.faults.count(Fault::Twins);
+        }
+        self.after(Duration::from_millis(100), What::Submit);
+        self.after(Duration::from_millis(500), What::Clients);
+        self.after(self.plan.faults_until, What::Heal);
+        self.plan_weather();
+    }
+
+    /// Runs until all is well after the healing, or a promise is broken.
+    pub(crate) fn run(&mut self) -> Outcome {
+        while let Some(Reverse(Scheduled { at, what, .. })) = self.queue.pop() {
+            self.now = at;
+            self.trace.note(&[u64::try_from(at.as_nanos()).unwrap_or(u64::MAX)]);
+            self.happen(what);
+            if self.checker.violation().is_some() || self.is_over() {
+                break;
+            }
+        }
+        if self.checker.violation().is_none() && !self.is_well() {
+            self.not_well();
+        }
+        if let Some(violation) = self.checker.violation() {
+            let violation = violation.clone();
+            self.trace.tell(self.now, || {
+                format!("VIOLATION of '{}': {}", violation.promise, violation.what)
+            });
+        }
+        Outcome {
+            violation: self.checker.violation().cloned(),
+            hash: self.trace.hash(),
+            events: self.trace.events,
+            simulated: self.now,
+            height: self.checker.height(),
+            transactions: self.checker.transactions,
+            recovery: self.recovery,
+            unnoticed: self.checker.unnoticed(),
+            faults: {
+                let mut faults = self.faults.clone();
+                faults.set(Fault::LaterRound, self.checker.later_rounds);
+                faults
+            },
+        }
+    }
+
+    /// Nodes on which the others may count after the healing.
+    fn is_core(&self, node: usize) -> bool {
+        node < self.plan.nodes && !self.plan.flaw(node).is_some_and(Flaw::lasts)
+    }
+
+    fn is_well(&self) -> bool {
+        let reached = self.height_at_heal + HEIGHTS_AFTER;
+        let mut core = (0..self.plan.nodes).filter(|node| self.is_core(*node));
+        self.healed_at.is_some()
+            && core.all(|node| self.checker.published(node) >= reached)
+            && self.clients.are_served()
+    }
+
+    fn is_over(&self) -> bool {
+        let Some(healed_at) = self.healed_at else { return false };
+        self.now > healed_at + PATIENCE || self.is_well()
+    }
+
+    fn not_well(&mut self) {
+        let heights: Vec<u64> = (0..self.nodes.len()).map(|node| self.checker.published(node)).collect();
+        let status: Vec<String> = self.nodes.iter().map(Node::describe).collect();
+        let what = format!(
+            "{PATIENCE:?} after the healing at height {} the nodes are at {heights:?}, {} transactions are not final; {}",
+            self.height_at_heal,
+            self.clients.unserved(),
+            status.join(", ")
+        );
+        self.checker.fail("liveness", what);
+    }
+
+    fn after(&mut self, delay: Duration, what: What) {
+        self.order += 1;
+        self.queue.push(Reverse(Scheduled {
+            at: self.now + delay,
+            order: self.order,
+            what,
+        }));
+    }
+
+    fn happen(&mut self, what: What) {
+        match what {
+            What::Deliver {
+                from,
+                to,
+                connection,
+                message,
+            } => self.deliver((from, to), connection, message),
+            What::Dial { a, b } => self.dial(a, b),
+            What::Idle { a, b, connection } => self.idle(a, b, connection),
+            What::Wake { node, life } => {
+                if self.nodes[node].life == life && self.nodes[node].woken_at == Some(self.now) {
+                    self.nodes[node].woken_at = None;
+                    self.work(node);
+                }
+            }
+            What::Committed { node, life } => {
+                if self.nodes[node].life == life {
+                    self.committed(node);
+                }
+            }
+            What::Restart { node } => self.restart(node),
+            What::Weather(weather) => self.weather(weather),
+            What::Submit => self.submit(),
+            What::Clients => self.serve_clients(),
+            What::Mischief { node } => self.mischief(node),
+            What::Answer { from, to, message } => self.transmit(from, to, message),
+            What::Heal => self.heal(),
+        }
+    }
+}
+
+impl Node {
+    fn new(plan: &Plan, rng: &mut Rng, genesis: &Genesis, keys: &[SigningKey], identity: usize) -> Self {
+        let spread = plan.clock_rate_spread;
+        let rate = rng.between(1000 - spread, 1000 + spread * 5 / 4);
+        let mut offset = i64::try_from(rng.below(plan.clock_offset_ms + 1)).unwrap_or(0);
+        if plan.flaw(identity) == Some(&Flaw::ClockFarOff) {
+            offset = if rng.chance(500) { 3_600_000 } else { -3_600_000 };
+        }
+        let traitor = match plan.flaw(identity) {
+            Some(Flaw::Traitor(deeds)) => Some(Traitor::new(
+                deeds.clone(),
+                rng.fork(),
+                genesis.network(),
+                keys[identity].clone(),
+                keys.to_vec(),
+            )),
+            _ => None,
+        };
+        Self {
+            identity,
+            core: None,
+            disk: Disk::default(),
+            clock: Clock::new(rate, offset),
+            life: 0,
+            inbox: Vec::new(),
+            showing: None,
+            is_frozen: false,
+            is_disk_full: false,
+            disk_slowness: 1,
+            sync_will_fail: false,
+            woken_at: None,
+            strikes: BTreeMap::new(),
+            traitor,
+            backup: None,
+        }
+    }
+
+    fn describe(&self) -> String {
+        match &self.core {
+            Some(core) => {
+                let status = core.status();
+                let voting = if status.quarantined {
+                    "quarantined"
+                } else if status.voting {
+                    "voting"
+                } else {
+                    "silent"
+                };
+                format!(
+                    "after {} in round {} {} {voting}",
+                    status.height, status.round, status.step
+                )
+            }
+            None => "down".into(),
+        }
+    }
+}

@@ -1,0 +1,445 @@
+//! What the shell does: turns, commits, and carrying out what a core asks for.
+
+use std::time::Duration;
+
+use fusion_consensus::{Message, Recipient};
+use fusion_mempool::PoolTransaction;
+use fusion_sequencer::core::{Action, Core, CoreConfig, Event, Now};
+use fusion_sequencer::store::Record;
+use fusion_types::{Height, LaneHashes, RollupId, transaction_hash};
+
+use super::{What, World};
+use crate::faults::Fault;
+use crate::plan::Flaw;
+use crate::traitor::Deed;
+
+/// Blocks in one answer to one who syncs.
+const SYNC_BLOCKS: usize = 16;
+
+/// While its disk is full a node tries again this often, as in production.
+const FULL_DISK_RETRY: Duration = Duration::from_millis(500);
+
+/// Faults of a peer that end its connection for a minute, as in production.
+const STRIKES_MAX: u32 = 3;
+const BAN: Duration = Duration::from_secs(60);
+
+/// A transaction of an opaque rollup.
+pub(super) fn transaction(rollup: RollupId, payload: alloy_primitives::Bytes) -> PoolTransaction {
+    PoolTransaction {
+        rollup,
+        hash: transaction_hash(&payload),
+        payload,
+        evm: None,
+    }
+}
+
+/// A message in a few words.
+fn story_of(message: &Message) -> String {
+    let block = |id: &fusion_types::BlockId| format!("{:.6}", alloy_primitives::hex::encode(id.0));
+    match message {
+        Message::Vote(vote) => {
+            let value = vote.block.as_ref().map_or("nil".into(), block);
+            format!(
+                "{:?} {} in {}/{} by {:.6}",
+                vote.kind, value, vote.height, vote.round, vote.validator.0
+            )
+        }
+        Message::Proposal(p) => format!(
+            "proposal {} in {}/{}, valid {:?}",
+            block(&p.block),
+            p.height,
+            p.round,
+            p.valid_round
+        ),
+        Message::Polka(p) => format!("polka for {} in {}/{}", block(&p.block), p.height, p.round),
+        Message::RoundCertificate(c) => format!("round certificate {}/{}", c.height, c.round),
+        Message::Status { tip, .. } => format!("tip {tip}"),
+        Message::Block(b) => format!("body {} of {}", block(&b.id()), b.header().height),
+        Message::BlockRequest { height, id } => format!("asks for body {} of {height}", block(id)),
+        Message::SyncRequest { from, to } => format!("asks for {from} to {to}"),
+        Message::SyncResponse { from, blocks } => format!("{} blocks from {from}", blocks.len()),
+        Message::Transactions(t) => format!("{} transactions", t.len()),
+        Message::Evidence(e) => format!("evidence against {:.6} at {}", e.validator().0, e.height()),
+    }
+}
+
+impl World {
+    fn clock(&self, node: usize) -> Now {
+        let clock = &self.nodes[node].clock;
+        Now {
+            monotonic: clock.monotonic(self.now),
+            unix_ms: clock.unix_ms(self.now),
+        }
+    }
+
+    /// Something for a node to take in, now or when it can.
+    pub(super) fn tell(&mut self, node: usize, event: Event) {
+        if self.nodes[node].core.is_some() {
+            self.nodes[node].inbox.push(event);
+            self.work(node);
+        }
+    }
+
+    /// A turn, if there is anything to do and the node can do it.
+    pub(super) fn work(&mut self, node: usize) {
+        let now = self.clock(node);
+        let state = &mut self.nodes[node];
+        let Some(core) = &mut state.core else { return };
+        if state.is_frozen || state.showing.is_some() {
+            return;
+        }
+        let is_due = core.deadline().is_some_and(|deadline| deadline <= now.monotonic);
+        if !state.inbox.is_empty() || is_due {
+            let events = std::mem::take(&mut state.inbox);
+            let actions = core.turn(now, events);
+            self.carry_out(node, actions);
+        } else {
+            self.set_alarm(node);
+        }
+    }
+
+    fn carry_out(&mut self, node: usize, actions: Vec<Action>) {
+        let mut records: Vec<Record> = Vec::new();
+        let mut visible = Vec::new();
+        for action in actions {
+            match action {
+                Action::Persist(record) => records.push(record),
+                other => visible.push(other),
+            }
+        }
+        if records.is_empty() {
+            self.show_all(node, visible);
+            self.set_alarm(node);
+            return;
+        }
+        self.nodes[node].disk.write(records);
+        self.nodes[node].showing = Some(visible);
+        self.commit(node);
+    }
+
+    /// Makes the turn's records durable; the power may go while it does.
+    fn commit(&mut self, node: usize) {
+        let life = self.nodes[node].life;
+        if self.nodes[node].is_disk_full {
+            self.after(FULL_DISK_RETRY, What::Committed { node, life });
+            return;
+        }
+        if self.nodes[node].sync_will_fail {
+            self.nodes[node].sync_will_fail = false;
+            self.faults.count(Fault::SyncFailed);
+            self.trace
+                .tell(self.now, || format!("{node}: a sync fails, the process ends"));
+            self.crash(node, true);
+            return;
+        }
+        if self.healed_at.is_none() && self.rng.chance(self.plan.rates.torn_commit) {
+            self.faults.count(Fault::TornCommit);
+            self.trace
+                .tell(self.now, || format!("{node}: the power goes in the middle of a commit"));
+            self.crash(node, true);
+            return;
+        }
+        let (least, most) = self.plan.flush_us;
+        let slowness = self.nodes[node].disk_slowness;
+        let micros = self.rng.between(least, most) * slowness;
+        self.nodes[node].disk.flush();
+        self.after(Duration::from_micros(micros), What::Committed { node, life });
+    }
+
+    pub(super) fn committed(&mut self, node: usize) {
+        if self.nodes[node].disk.has_pending() {
+            self.commit(node);
+            return;
+        }
+        if self.nodes[node].is_frozen {
+            // It goes on when it thaws.
+            return;
+        }
+        if let Some(visible) = self.nodes[node].showing.take() {
+            self.show_all(node, visible);
+        }
+        self.work(node);
+    }
+
+    fn show_all(&mut self, node: usize, visible: Vec<Action>) {
+        for action in visible {
+            if self.nodes[node].core.is_none() {
+                return;
+            }
+            self.show(node, action);
+        }
+    }
+
+    fn set_alarm(&mut self, node: usize) {
+        let state = &self.nodes[node];
+        let Some(deadline) = state.core.as_ref().and_then(Core::deadline) else {
+            return;
+        };
+        let at = state.clock.when(deadline).max(self.now + Duration::from_micros(10));
+        if state.woken_at.is_none_or(|woken| at < woken || woken <= self.now) {
+            let life = state.life;
+            self.nodes[node].woken_at = Some(at);
+            self.after(at - self.now, What::Wake { node, life });
+        }
+    }
+
+    fn show(&mut self, node: usize, action: Action) {
+        match action {
+            Action::Send { to, message } => self.send(node, to, message),
+            Action::Reply { request, outcomes } => self.clients.replied(request, &outcomes),
+            Action::Decided(decided) => {
+                let height = decided.block.header().height.0;
+                self.trace.bytes(decided.block.id().0.as_slice());
+                self.trace.tell(self.now, || {
+                    let round = decided.certificate.round;
+                    format!("{node}: decided height {height}, round {round}: {}", decided.block.id())
+                });
+                if self.nodes[node].traitor.is_none() {
+                    self.checker.decided(node, &decided);
+                }
+                if self.healed_at.is_some()
+                    && self.recovery.is_none()
+                    && self.is_core(node)
+                    && height > self.height_at_heal
+                {
+                    self.recovery = self.healed_at.map(|healed_at| self.now - healed_at);
+                }
+            }
+            Action::ServeSync { peer, from, to } => self.serve_blocks(node, peer, from, to),
+            Action::ServeBlock { peer, height, id } => {
+                let decided = self.nodes[node].disk.decided();
+                let found = decided
+                    .iter()
+                    .find(|d| d.block.header().height == height && d.block.id() == id);
+                if let Some(block) = found.map(|d| d.block.clone()) {
+                    self.send(node, Recipient::Peer(peer), Message::Block(block));
+                }
+            }
+            Action::Fatal(reason) => self.fatal(node, &reason),
+            Action::Fault { peer, reason } => self.accused(node, peer, &reason),
+            Action::Evidence(evidence) => {
+                self.faults.count(Fault::Evidence);
+                self.trace.tell(self.now, || {
+                    format!("{node}: evidence against {}", evidence.validator())
+                });
+                if self.nodes[node].traitor.is_none() {
+                    self.checker.evidence(node, &evidence);
+                }
+            }
+            Action::Persist(_) => unreachable!("taken out before the commit"),
+        }
+    }
+
+    fn serve_blocks(&mut self, node: usize, peer: fusion_consensus::PeerId, from: Height, to: Height) {
+        let decided = self.nodes[node].disk.decided();
+        let range = decided
+            .iter()
+            .filter(|d| from <= d.block.header().height && d.block.header().height <= to);
+        let mut blocks: Vec<_> = range.take(SYNC_BLOCKS).cloned().collect();
+        self.faults.count(Fault::CaughtUp);
+        let mut delay = Duration::ZERO;
+        if let Some(traitor) = &mut self.nodes[node].traitor {
+            blocks = traitor.sync(blocks);
+            if traitor.does(Deed::SlowDrip) {
+                delay = Duration::from_millis(self.rng.between(1_000, 3_000));
+            }
+        }
+        let message = Message::SyncResponse { from, blocks };
+        for to in self.reachable(node, Recipient::Peer(peer)) {
+            let message = message.clone();
+            self.after(
+                delay,
+                What::Answer {
+                    from: node,
+                    to,
+                    message,
+                },
+            );
+        }
+    }
+
+    /// A process ends itself. An honest one on an honest disk has no reason to.
+    fn fatal(&mut self, node: usize, reason: &str) {
+        self.trace.tell(self.now, || format!("{node}: ends itself: {reason}"));
+        let identity = self.nodes[node].identity;
+        if !matches!(
+            self.plan.flaw(identity),
+            Some(Flaw::Twin | Flaw::Restored | Flaw::Traitor(_))
+        ) {
+            self.checker
+                .fail("honest peers", format!("node {node} ends itself: {reason}"));
+        }
+        self.crash(node, false);
+    }
+
+    fn accused(&mut self, node: usize, peer: fusion_consensus::PeerId, reason: &str) {
+        let Some(accused) = self.peers.iter().position(|other| *other == peer) else {
+            return;
+        };
+        self.trace
+            .tell(self.now, || format!("{node}: {accused} broke the protocol: {reason}"));
+        let honest = |at: usize| !matches!(self.plan.flaw(at), Some(Flaw::Twin | Flaw::Traitor(_)));
+        if honest(node.min(self.plan.nodes - 1)) && node < self.plan.nodes && honest(accused) {
+            self.checker
+                .fail("honest peers", format!("node {node} accuses node {accused}: {reason}"));
+        }
+        let strikes = self.nodes[node].strikes.entry(accused).or_default();
+        *strikes += 1;
+        if *strikes >= STRIKES_MAX {
+            self.nodes[node].strikes.remove(&accused);
+            for other in 0..self.nodes.len() {
+                if self.nodes[other].identity == accused {
+                    self.network.pair(node, other).banned_until = self.now + BAN;
+                    self.part(node, other);
+                }
+            }
+        }
+    }
+
+    /// The processes that a message of `from` to `to` is for.
+    fn reachable(&self, from: usize, to: Recipient) -> Vec<usize> {
+        let peer = |node: usize| self.peers[self.nodes[node].identity];
+        let others = (0..self.nodes.len()).filter(|other| self.nodes[*other].identity != self.nodes[from].identity);
+        match to {
+            Recipient::Peer(wanted) => others.filter(|other| peer(*other) == wanted).collect(),
+            Recipient::Validators => others.collect(),
+        }
+    }
+
+    fn send(&mut self, from: usize, to: Recipient, message: Message) {
+        let targets = self.reachable(from, to);
+        if let Some(traitor) = &mut self.nodes[from].traitor {
+            for (to, message) in traitor.twist(targets, message) {
+                self.send_to(from, &to, &message);
+            }
+        } else {
+            self.send_to(from, &targets, &message);
+        }
+    }
+
+    /// A message as it leaves: encoded, and read again by those who get it.
+    pub(super) fn send_to(&mut self, from: usize, targets: &[usize], message: &Message) {
+        if targets.is_empty() {
+            return;
+        }
+        if self.nodes[from].traitor.is_none() {
+            self.checker.sent(message);
+        }
+        self.trace
+            .tell(self.now, || format!("{from} -> {targets:?}: {}", story_of(message)));
+        let bytes = message.encode();
+        self.trace.bytes(&bytes);
+        match Message::decode(message.class(), &bytes) {
+            Ok(message) => {
+                for to in targets {
+                    self.transmit(from, *to, message.clone());
+                }
+            }
+            Err(error) if self.nodes[from].traitor.is_none() => {
+                self.checker.fail(
+                    "honest peers",
+                    format!("node {from} sends what nobody can read: {error}"),
+                );
+            }
+            // A traitor's bytes that do not decode cost it the connection.
+            Err(_) => targets.iter().for_each(|to| self.part(from, *to)),
+        }
+    }
+
+    pub(super) fn restart(&mut self, node: usize) {
+        if self.nodes[node].core.is_some() || self.plan.flaw(node) == Some(&Flaw::Gone) && self.healed_at.is_some() {
+            return;
+        }
+        let recovery = self.nodes[node].disk.recover(&self.genesis);
+        let identity = self.nodes[node].identity;
+        if self.nodes[node].traitor.is_none() {
+            let may_be_old = self.plan.flaw(identity) == Some(&Flaw::Restored);
+            self.checker
+                .restarted(node, self.nodes[node].disk.decided(), may_be_old);
+        }
+        let config = CoreConfig::new(self.genesis.clone(), Some(self.keys[identity].clone()));
+        let mut core = match Core::new(config, recovery) {
+            Ok(core) => core,
+            Err(error) => {
+                self.checker
+                    .fail("honest peers", format!("node {node} cannot start: {error}"));
+                return;
+            }
+        };
+        for decided in self.nodes[node].disk.decided().iter().rev() {
+            if !core.restore(&LaneHashes::from(&*decided.block)) {
+                break;
+            }
+        }
+        if core.status().quarantined {
+            self.faults.count(Fault::Quarantine);
+        }
+        self.nodes[node].clock.restart(self.now);
+        let now = self.clock(node);
+        let actions = core.start(now);
+        self.trace.tell(self.now, || {
+            let status = core.status();
+            format!(
+                "{node}: starts after height {}, quarantined: {}",
+                status.height, status.quarantined
+            )
+        });
+        self.nodes[node].core = Some(core);
+        self.carry_out(node, actions);
+        for other in 0..self.nodes.len() {
+            self.dial_soon(node, other, 1, 50);
+        }
+    }
+
+    /// The process is gone; with the power, so is what was not synced.
+    pub(super) fn crash(&mut self, node: usize, power: bool) {
+        if self.nodes[node].core.take().is_none() {
+            return;
+        }
+        let mut rng = self.rng.fork();
+        let state = &mut self.nodes[node];
+        state.life += 1;
+        state.woken_at = None;
+        state.inbox.clear();
+        state.showing = None;
+        state.is_frozen = false;
+        if power {
+            state.disk.power_cut(&mut rng);
+        } else {
+            state.disk.flush();
+        }
+        if self.healed_at.is_none() {
+            self.tamper(node, &mut rng);
+        }
+        for other in 0..self.nodes.len() {
+            self.part(node, other);
+        }
+        let down = if self.healed_at.is_some() { 50 } else { 2_000 };
+        let down = Duration::from_millis(self.rng.between(5, down));
+        self.after(down, What::Restart { node });
+    }
+
+    /// What is wrong with a node's disk shows after a crash.
+    fn tamper(&mut self, node: usize, rng: &mut crate::rng::Rng) {
+        let flaw = self.plan.flaw(self.nodes[node].identity).cloned();
+        let state = &mut self.nodes[node];
+        match flaw {
+            Some(Flaw::LosesWal) if rng.chance(500) => {
+                self.faults.count(Fault::WalLost);
+                state.disk.lose_wal();
+            }
+            Some(Flaw::DamagesWal) if rng.chance(500) => {
+                self.faults.count(Fault::WalDamaged);
+                state.disk.damage_wal(rng);
+            }
+            Some(Flaw::Restored) => match state.backup.take() {
+                Some(backup) if rng.chance(500) => {
+                    self.faults.count(Fault::Restored);
+                    state.disk = backup;
+                }
+                _ => state.backup = Some(state.disk.clone()),
+            },
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Users: they submit, submit again what does not become final, and read at other nodes what they were told is final.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use alloy_primitives::Bytes;
+use fusion_mempool::Reject;
+use fusion_sequencer::core::{Event, RequestId};
+use fusion_types::{RollupId, TxHash, transaction_hash};
+
+use super::acts::transaction;
+use super::{What, World};
+use crate::faults::Fault;
+use crate::rng::Rng;
+
+/// How often users look whether what they sent is final.
+const LOOK_EVERY: Duration = Duration::from_millis(400);
+
+/// A user submits again at another node after this.
+const PATIENCE: Duration = Duration::from_millis(1_500);
+
+#[derive(Debug)]
+struct Sent {
+    rollup: RollupId,
+    payload: Bytes,
+    hash: TxHash,
+    /// The node that took it.
+    node: usize,
+    at: Duration,
+    accepted: bool,
+}
+
+/// All users.
+#[derive(Debug)]
+pub(super) struct Clients {
+    rng: Rng,
+    count: u64,
+    sent: BTreeMap<u64, Sent>,
+}
+
+impl Clients {
+    pub(super) fn new(rng: Rng) -> Self {
+        Self {
+            rng,
+            count: 0,
+            sent: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn replied(&mut self, request: RequestId, outcomes: &[Result<(), Reject>]) {
+        let accepted = outcomes.iter().all(Result::is_ok);
+        if let Some(sent) = self.sent.get_mut(&request.0) {
+            sent.accepted |= accepted;
+        }
+    }
+
+    /// Whether everything that a node took is final.
+    pub(super) fn are_served(&self) -> bool {
+        self.unserved() == 0
+    }
+
+    pub(super) fn unserved(&self) -> usize {
+        self.sent.values().filter(|sent| sent.accepted).count()
+    }
+}
+
+impl World {
+    pub(super) fn submit(&mut self) {
+        if self.healed_at.is_some() {
+            return;
+        }
+        let pause = Duration::from_millis(self.rng.around(self.plan.submit_every_ms));
+        self.after(pause, What::Submit);
+        self.clients.count += 1;
+        let count = self.clients.count;
+        let rollup = RollupId(7 + self.clients.rng.below(2));
+        let payload = Bytes::from(format!("transaction {count}").into_bytes());
+        let hash = transaction_hash(&payload);
+        let node = self.clients.rng.index(self.plan.nodes);
+        let sent = Sent {
+            rollup,
+            payload,
+            hash,
+            node,
+            at: self.now,
+            accepted: false,
+        };
+        self.clients.sent.insert(count, sent);
+        self.hand_in(count);
+    }
+
+    fn hand_in(&mut self, count: u64) {
+        let sent = &self.clients.sent[&count];
+        let (node, transactions) = (sent.node, vec![transaction(sent.rollup, sent.payload.clone())]);
+        let request = RequestId(count);
+        self.tell(node, Event::Submitted { request, transactions });
+    }
+
+    /// Users look what became of what they sent.
+    pub(super) fn serve_clients(&mut self) {
+        self.after(LOOK_EVERY, What::Clients);
+        let due: Vec<u64> = self.clients.sent.keys().copied().collect();
+        for count in due {
+            let sent = &self.clients.sent[&count];
+            let place = self.checker.place(sent.rollup.0, &sent.hash);
+            let is_told = place.is_some_and(|(height, _)| self.checker.published(sent.node) >= height);
+            if is_told {
+                self.read_elsewhere(count);
+            } else if self.now > sent.at + PATIENCE {
+                self.faults.count(Fault::Resubmitted);
+                let node = self.clients.rng.index(self.plan.nodes);
+                let now = self.now;
+                if let Some(sent) = self.clients.sent.get_mut(&count) {
+                    (sent.node, sent.at) = (node, now);
+                }
+                self.hand_in(count);
+            }
+        }
+    }
+
+    /// What is final is there at any node that is so far.
+    fn read_elsewhere(&mut self, count: u64) {
+        let Some(sent) = self.clients.sent.remove(&count) else {
+            return;
+        };
+        let Some((height, sequence)) = self.checker.place(sent.rollup.0, &sent.hash) else {
+            return;
+        };
+        let other = self.clients.rng.index(self.plan.nodes);
+        let is_up = self.nodes[other].core.is_some() && self.nodes[other].traitor.is_none();
+        if !is_up || self.checker.published(other) < height {
+            return;
+        }
+        self.faults.count(Fault::ReadAfterFinal);
+        let at = usize::try_from(height - 1).unwrap_or(usize::MAX);
+        let found = self.nodes[other].disk.decided().get(at).and_then(|decided| {
+            let body = decided
+                .block
+                .block()
+                .lanes
+                .iter()
+                .find(|body| body.lane.rollup == sent.rollup)?;
+            let at = body.transactions.iter().position(|payload| *payload == sent.payload)?;
+            Some((decided.block.header().height.0, body.lane.first_sequence + at as u64))
+        });
+        self.checker
+            .read(other, sent.rollup.0, &sent.hash, (height, sequence), found);
+    }
+}
