@@ -17,7 +17,6 @@
 //! damaged, and then that is an error and never an empty guard. Leaves to others: what the contents mean, and the
 //! lock of the folder (`store.rs`).
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,6 +24,7 @@ use alloy_primitives::{B256, Bytes};
 use fusion_types::NetworkId;
 
 use super::flush::Written;
+use super::volume::{Volume, VolumeFile};
 use super::{GUARD_BYTES_MAX, StoreError, disk};
 
 /// The file in the guard's folder.
@@ -46,11 +46,12 @@ const _: () = assert!(CRC_AT + 8 == SLOT_BYTES);
 /// The guard file.
 #[derive(Debug)]
 pub(super) struct Guard {
+    volume: Arc<dyn Volume>,
     path: PathBuf,
     network: NetworkId,
-    file: Option<Arc<File>>,
+    file: Option<Arc<dyn VolumeFile>>,
     /// The first file before it has its name.
-    draft: Option<Arc<File>>,
+    draft: Option<Arc<dyn VolumeFile>>,
     sequence: u64,
     /// The slot of the next write.
     slot: u64,
@@ -69,14 +70,15 @@ struct Slot {
 /// # Errors
 /// [`StoreError::Order`] if there is a usable one already; [`StoreError::Io`] or [`StoreError::Full`] when it cannot be written.
 pub fn create(
+    volume: &Arc<dyn Volume>,
     dir: &Path,
     network: NetworkId,
     contents: &[u8],
     usable: impl FnOnce(&[u8]) -> bool,
 ) -> Result<Option<PathBuf>, StoreError> {
-    disk::create_dir(dir)?;
-    let _lock = disk::lock(dir)?;
-    let replaces = match Guard::open(dir, network) {
+    disk::create_dir(&**volume, dir)?;
+    let _lock = disk::lock(&**volume, dir)?;
+    let replaces = match Guard::open(volume, dir, network) {
         Ok((_, None)) => false,
         Ok((_, Some(found))) if usable(&found) => {
             let what = format!("there is a sign guard in {} already", dir.display());
@@ -88,13 +90,13 @@ pub fn create(
         ) => true,
         Err(error) => return Err(error),
     };
-    let mut guard = Guard::absent(dir, network);
+    let mut guard = Guard::absent(volume, dir, network);
     guard.reserve(contents)?;
     let written = guard.write(contents)?;
-    disk::sync(&written.file, &written.path)?;
+    disk::sync(&*written.file, &written.path)?;
     // Between the two names there is no guard: whoever starts then is refused, and may run this again.
     let aside = if replaces {
-        Some(disk::move_aside(&guard.path)?)
+        Some(disk::move_aside(&**volume, &guard.path)?)
     } else {
         None
     };
@@ -112,19 +114,20 @@ impl Guard {
     ///
     /// # Errors
     /// [`StoreError::GuardUnreadable`] when there is a file without a readable slot; [`StoreError::Network`].
-    pub(super) fn open(dir: &Path, network: NetworkId) -> Result<(Self, Option<Bytes>), StoreError> {
-        let mut guard = Self::absent(dir, network);
-        // Only what is surely not there counts as absent: a volume that is not mounted may hold a good guard.
-        match std::fs::symlink_metadata(&guard.path) {
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((guard, None)),
-            Err(error) => return Err(StoreError::io("look at", &guard.path, error)),
+    pub(super) fn open(
+        volume: &Arc<dyn Volume>,
+        dir: &Path,
+        network: NetworkId,
+    ) -> Result<(Self, Option<Bytes>), StoreError> {
+        let mut guard = Self::absent(volume, dir, network);
+        if !disk::exists(&**volume, &guard.path)? {
+            return Ok((guard, None));
         }
-        let file = disk::open(&guard.path)?;
+        let file = disk::open(&**volume, &guard.path)?;
         let mut newest: Option<(u64, Slot)> = None;
         for index in 0..2 {
             let mut bytes = [0; SLOT_BYTES];
-            disk::read_at(&file, &guard.path, &mut bytes, index * SLOT_DISTANCE)?;
+            disk::read_at(&*file, &guard.path, &mut bytes, index * SLOT_DISTANCE)?;
             let Some(slot) = decode(&bytes) else { continue };
             if newest.as_ref().is_none_or(|(_, other)| other.sequence < slot.sequence) {
                 newest = Some((index, slot));
@@ -140,15 +143,16 @@ impl Guard {
                 expected: network,
             });
         }
-        guard.file = Some(Arc::new(file));
+        guard.file = Some(file);
         guard.sequence = slot.sequence;
         guard.slot = 1 - index;
         Ok((guard, Some(slot.contents)))
     }
 
     /// The guard of a folder that has none.
-    fn absent(dir: &Path, network: NetworkId) -> Self {
+    fn absent(volume: &Arc<dyn Volume>, dir: &Path, network: NetworkId) -> Self {
         Self {
+            volume: volume.clone(),
             path: path_in(dir),
             network,
             file: None,
@@ -168,7 +172,7 @@ impl Guard {
             return Err(StoreError::Order(what));
         }
         if self.file.is_none() && self.draft.is_none() {
-            self.draft = Some(Arc::new(disk::draft(&self.path, &[], FILE_BYTES, true)?));
+            self.draft = Some(disk::draft(&*self.volume, &self.path, &[], FILE_BYTES, true)?);
         }
         Ok(())
     }
@@ -178,7 +182,7 @@ impl Guard {
         let bytes = encode(self.sequence + 1, self.network, contents);
         let file = self.file.as_ref().or(self.draft.as_ref());
         let file = file.ok_or_else(|| StoreError::Order("the guard was not reserved".into()))?;
-        disk::write_at(file, &self.path, &bytes, self.slot * SLOT_DISTANCE)?;
+        disk::write_at(&**file, &self.path, &bytes, self.slot * SLOT_DISTANCE)?;
         Ok(Written {
             file: file.clone(),
             path: self.path.clone(),
@@ -189,7 +193,7 @@ impl Guard {
     pub(super) fn written(&mut self) -> Result<(), StoreError> {
         if let Some(draft) = self.draft.take() {
             // A file appears only with a readable slot in it.
-            disk::publish(&self.path)?;
+            disk::publish(&*self.volume, &self.path)?;
             self.file = Some(draft);
         }
         self.slot = 1 - self.slot;

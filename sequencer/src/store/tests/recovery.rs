@@ -11,7 +11,7 @@ use super::chain::Chain;
 use super::{open, options, scratch};
 use crate::store::guard::Guard;
 use crate::store::wal::Wal;
-use crate::store::{GUARD_BYTES_MAX, Record, Store, StoreError, WalStatus};
+use crate::store::{GUARD_BYTES_MAX, LocalVolume, Record, Store, StoreError, WalStatus};
 
 const NETWORK: NetworkId = NetworkId(alloy_primitives::B256::repeat_byte(7));
 
@@ -32,7 +32,7 @@ fn append(wal: &mut Wal, height: u64, records: &[Bytes]) {
 }
 
 fn open_wal(dir: &Path, height: u64) -> (Wal, WalStatus, Vec<Bytes>) {
-    let (wal, recovered) = Wal::open(dir, NETWORK, Height(height), true).unwrap();
+    let (wal, recovered) = Wal::open(&LocalVolume, dir, NETWORK, Height(height), true).unwrap();
     (wal, recovered.status, recovered.records)
 }
 
@@ -220,7 +220,7 @@ fn template() -> &'static [Vec<u8>; 2] {
 }
 
 fn guard_of(dir: &Path) -> Result<Option<Bytes>, StoreError> {
-    Guard::open(dir, NETWORK).map(|(_, contents)| contents)
+    Guard::open(&LocalVolume::shared(), dir, NETWORK).map(|(_, contents)| contents)
 }
 
 fn put(guard: &mut Guard, contents: &[u8]) {
@@ -235,12 +235,12 @@ fn the_guard_returns_what_was_written_last() {
     assert_eq!(guard_of(dir.path()).unwrap(), None);
     for length in [0, 1, 100, GUARD_BYTES_MAX] {
         let contents = vec![length.to_le_bytes()[0]; length];
-        let (mut guard, _) = Guard::open(dir.path(), NETWORK).unwrap();
+        let (mut guard, _) = Guard::open(&LocalVolume::shared(), dir.path(), NETWORK).unwrap();
         put(&mut guard, b"before");
         put(&mut guard, &contents);
         assert_eq!(guard_of(dir.path()).unwrap().unwrap(), contents);
     }
-    let (mut guard, _) = Guard::open(dir.path(), NETWORK).unwrap();
+    let (mut guard, _) = Guard::open(&LocalVolume::shared(), dir.path(), NETWORK).unwrap();
     assert!(matches!(
         guard.reserve(&[0; GUARD_BYTES_MAX + 1]),
         Err(StoreError::Order(_))
@@ -251,7 +251,7 @@ fn the_guard_returns_what_was_written_last() {
 fn a_guard_write_torn_anywhere_leaves_the_old_or_the_new_contents() {
     let dir = scratch();
     let path = dir.path().join("state");
-    let (mut guard, _) = Guard::open(dir.path(), NETWORK).unwrap();
+    let (mut guard, _) = Guard::open(&LocalVolume::shared(), dir.path(), NETWORK).unwrap();
     put(&mut guard, b"oldest");
     for (old, new) in [("even", "odd contents"), ("odd contents", "even again")] {
         put(&mut guard, old.as_bytes());
@@ -272,7 +272,7 @@ fn a_guard_write_torn_anywhere_leaves_the_old_or_the_new_contents() {
 fn a_damaged_guard_is_an_error_and_never_empty() {
     let dir = scratch();
     let path = dir.path().join("state");
-    let (mut guard, _) = Guard::open(dir.path(), NETWORK).unwrap();
+    let (mut guard, _) = Guard::open(&LocalVolume::shared(), dir.path(), NETWORK).unwrap();
     put(&mut guard, b"one");
     put(&mut guard, b"two");
     let good = fs::read(&path).unwrap();
