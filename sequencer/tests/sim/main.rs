@@ -13,6 +13,7 @@
 mod checker;
 mod disk;
 mod rng;
+mod volume;
 mod world;
 
 use std::time::Duration;
