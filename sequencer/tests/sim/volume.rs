@@ -57,6 +57,21 @@ impl Counts {
         }
     }
 
+    /// Whether each way to lose a part of a write or of a name happened often.
+    pub(crate) fn every_tear_happened(&self) -> bool {
+        let tears = [
+            self.crashes_inside,
+            self.writes_kept,
+            self.writes_lost,
+            self.writes_cut,
+            self.writes_holed,
+            self.zero_tails,
+            self.names_kept,
+            self.names_lost,
+        ];
+        tears.iter().all(|count| *count > 5)
+    }
+
     fn all_mut(&mut self) -> [&mut u64; 21] {
         [
             &mut self.crashes,

@@ -9,15 +9,16 @@ use ed25519_dalek::SigningKey;
 use fusion_consensus::{Message, PeerId, Recipient};
 use fusion_mempool::PoolTransaction;
 use fusion_sequencer::core::{Action, Core, CoreConfig, Event, Now, RequestId};
-use fusion_sequencer::store::Record;
+use fusion_sequencer::store::{Files, Record};
 use fusion_types::{
-    Committee, Epoch, Genesis, LaneHashes, Ordering, RollupConfig, RollupId, RollupKind, Validator, ValidatorId,
-    transaction_hash,
+    Committee, DecidedBlock, Epoch, Genesis, Height, LaneHashes, Ordering, RollupConfig, RollupId, RollupKind,
+    Validator, ValidatorId, transaction_hash,
 };
 
 use crate::checker::Checker;
-use crate::disk::Disk;
+use crate::disk;
 use crate::rng::Rng;
+use crate::volume::{Counts, SimVolume};
 
 /// What a run does. Times are virtual.
 #[derive(Debug, Clone)]
@@ -69,7 +70,9 @@ enum What {
 
 struct Node {
     core: Option<Core>,
-    disk: Disk,
+    volume: SimVolume,
+    /// What the core's records go to, as long as it runs.
+    files: Option<Files>,
     incarnation: u64,
     woken_at: Option<Duration>,
     clock_ahead_ms: u64,
@@ -121,6 +124,9 @@ pub(crate) struct World {
     pub(crate) faults: Faults,
 }
 
+/// A commit writes and syncs three files; it is cut off anywhere in between, or the next one is.
+const OPERATIONS_OF_A_COMMIT: u64 = 8;
+
 fn key(n: u64) -> SigningKey {
     SigningKey::from_bytes(&keccak256([b"simulated key".as_slice(), &n.to_be_bytes()].concat()).0)
 }
@@ -157,7 +163,8 @@ impl World {
         let nodes = (0..plan.nodes)
             .map(|_| Node {
                 core: None,
-                disk: Disk::default(),
+                volume: SimVolume::new(rng.next()),
+                files: None,
                 incarnation: 0,
                 woken_at: None,
                 clock_ahead_ms: rng.below(200),
@@ -331,13 +338,20 @@ impl World {
             }
         }
         if !records.is_empty() {
-            self.nodes[node].disk.write(records);
+            let Node {
+                core, files, volume, ..
+            } = &mut self.nodes[node];
             if !self.healed && self.plan.crash_every > Duration::ZERO && self.rng.chance(1) {
                 self.faults.torn_flushes += 1;
+                volume.power_off_after(1 + self.rng.below(OPERATIONS_OF_A_COMMIT));
+            }
+            let state = core.as_ref().expect("it acts").state();
+            let committed = files.as_mut().expect("it runs").commit(&records, state);
+            if let Err(error) = committed {
+                assert!(volume.is_off(), "{error}");
                 self.crash(node);
                 return;
             }
-            self.nodes[node].disk.flush();
         }
         for action in visible {
             if self.nodes[node].core.is_none() {
@@ -346,6 +360,20 @@ impl World {
             self.show(node, action);
         }
         self.set_alarm(node);
+    }
+
+    /// A decided block, read from the node's log.
+    fn block(&self, node: usize, height: Height) -> Option<DecidedBlock> {
+        let files = self.nodes[node].files.as_ref()?;
+        let block = files.block(height).expect("its disk is sound");
+        block.map(Arc::unwrap_or_clone)
+    }
+
+    /// What the disks did.
+    pub(crate) fn disks(&self) -> Counts {
+        let mut all = Counts::default();
+        self.nodes.iter().for_each(|node| all.add(&node.volume.counts()));
+        all
     }
 
     fn set_alarm(&mut self, node: usize) {
@@ -371,20 +399,16 @@ impl World {
                 self.checker.decided(node, &decided);
             }
             Action::ServeSync { peer, from, to } => {
-                let decided = self.nodes[node].disk.decided();
-                let range = decided
-                    .iter()
-                    .filter(|d| from <= d.block.header().height && d.block.header().height <= to);
-                let blocks: Vec<_> = range.take(16).cloned().collect();
+                let blocks = (from.0..=to.0)
+                    .take(16)
+                    .map_while(|height| self.block(node, Height(height)));
+                let blocks: Vec<_> = blocks.collect();
                 self.send(node, Recipient::Peer(peer), Message::SyncResponse { from, blocks });
             }
             Action::ServeBlock { peer, height, id } => {
-                let decided = self.nodes[node].disk.decided();
-                let found = decided
-                    .iter()
-                    .find(|d| d.block.header().height == height && d.block.id() == id);
-                if let Some(block) = found.map(|d| d.block.clone()) {
-                    self.send(node, Recipient::Peer(peer), Message::Block(block));
+                let found = self.block(node, height).filter(|decided| decided.block.id() == id);
+                if let Some(decided) = found {
+                    self.send(node, Recipient::Peer(peer), Message::Block(decided.block));
                 }
             }
             Action::Fatal(reason) => {
@@ -464,10 +488,11 @@ impl World {
         self.faults.crashes += 1;
         self.nodes[node].incarnation += 1;
         self.nodes[node].woken_at = None;
-        self.nodes[node].disk.crash(&mut self.rng);
+        self.nodes[node].volume.power_off();
+        self.nodes[node].files = None;
         if node == 0 && self.plan.lose_wal > 0 && self.rng.below(self.plan.lose_wal) == 0 {
             self.faults.wal_losses += 1;
-            self.nodes[node].disk.lose_wal();
+            disk::lose_wal(&self.nodes[node].volume);
         }
         for other in 0..self.nodes.len() {
             self.link(node, other, false);
@@ -480,11 +505,16 @@ impl World {
         if self.nodes[node].core.is_some() {
             return;
         }
-        let recovery = self.nodes[node].disk.recover(&self.genesis);
-        self.checker.restarted(node, self.nodes[node].disk.decided());
+        self.nodes[node].volume.power_on();
+        let (files, recovery) = disk::open(&self.nodes[node].volume, &self.genesis);
+        let tip = files.tip().0;
+        self.nodes[node].files = Some(files);
+        let heights = (1..=tip.0).map(Height);
+        let log: Vec<_> = heights.map_while(|height| self.block(node, height)).collect();
+        self.checker.restarted(node, &log);
         let config = CoreConfig::new(self.genesis.clone(), Some(self.keys[node].clone()));
         let mut core = Core::new(config, recovery).expect("a node can always start again");
-        for decided in self.nodes[node].disk.decided().iter().rev() {
+        for decided in log.iter().rev() {
             if !core.restore(&LaneHashes::from(&*decided.block)) {
                 break;
             }
