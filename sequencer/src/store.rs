@@ -111,8 +111,17 @@ pub struct Recovered {
     pub wal: RecoveredWal,
     /// The guard's contents; `None` if there is no guard file.
     pub guard: Option<Bytes>,
+    /// Whether the guard's file shows that contents written later may be lost.
+    pub guard_doubtful: bool,
     /// Bytes of an unfinished write that were cut from the end of the log.
     pub cut_bytes: u64,
+}
+
+impl Recovered {
+    /// Whether nothing is known to be missing of what this node said at the height in progress. Otherwise its key must not sign there.
+    pub fn remembers_all(&self) -> bool {
+        self.wal.status == WalStatus::Readable && !self.guard_doubtful
+    }
 }
 
 /// What the write-ahead log says of the height after the tip.

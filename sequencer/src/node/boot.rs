@@ -26,7 +26,7 @@ use crate::keys::Keys;
 use crate::metrics::{self, Metrics};
 use crate::network::{self, Inbox, Limits, Network, NetworkConfig, Timing, ValidatorAddress};
 use crate::rpc;
-use crate::store::{self, EvidenceFile, LocalVolume, LogReader, Options, Recovered, Store, StoreError, WalStatus};
+use crate::store::{self, EvidenceFile, LocalVolume, LogReader, Options, Recovered, Store, StoreError};
 
 /// Frames of votes that may wait for the node thread.
 const ORDERING_MAX: usize = 4096;
@@ -195,10 +195,15 @@ fn core(config: &Config, keys: &Keys, genesis: &Arc<Genesis>, recovered: Recover
         block_interval_idle: consensus.block_interval_idle,
         block_bytes_target: consensus.block_bytes_target,
     };
+    if recovered.guard_doubtful {
+        tracing::error!(
+            "the sign guard is damaged: what it held last may be lost, so this node does not vote at this height"
+        );
+    }
     let recovery = Recovery {
+        wal_readable: recovered.remembers_all(),
         state: recovered.state,
         wal: recovered.wal.records,
-        wal_readable: recovered.wal.status == WalStatus::Readable,
         guard: recovered.guard,
         bodies: recovered.bodies,
         evidence: EvidenceFile::new(&LocalVolume::shared(), &config.node.home).read(),

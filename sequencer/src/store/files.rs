@@ -87,7 +87,8 @@ impl Files {
             tip,
             bodies: opened.bodies,
             wal: recovered_wal,
-            guard: contents,
+            guard_doubtful: contents.as_ref().is_some_and(|contents| contents.doubtful),
+            guard: contents.map(|contents| contents.bytes),
             cut_bytes: opened.cut_bytes,
         };
         let files = Self {
