@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use fusion_sequencer::core::Recovery;
-use fusion_sequencer::store::{Files, Options, Recovered, StoreError, WalStatus};
+use fusion_sequencer::store::{Files, Options, Recovered, StoreError};
 use fusion_types::Genesis;
 
 use crate::volume::SimVolume;
@@ -34,9 +34,9 @@ pub(crate) fn open(volume: &SimVolume, genesis: &Genesis) -> (Files, Recovery) {
 /// What the core is told, as at the start of a node.
 pub(crate) fn recovery(recovered: Recovered) -> Recovery {
     Recovery {
+        wal_readable: recovered.remembers_all(),
         state: recovered.state,
         wal: recovered.wal.records,
-        wal_readable: recovered.wal.status == WalStatus::Readable,
         guard: recovered.guard,
         bodies: recovered.bodies,
         evidence: Vec::new(),

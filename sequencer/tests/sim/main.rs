@@ -11,7 +11,9 @@
 )]
 
 mod checker;
+mod damage;
 mod disk;
+mod network;
 mod rng;
 mod volume;
 mod world;
@@ -30,6 +32,7 @@ fn plan(nodes: usize) -> Plan {
         crash_every: Duration::from_secs(2),
         partition_every: Duration::from_secs(5),
         lose_wal: 0,
+        recorded: false,
         submit_every: Duration::from_millis(37),
     }
 }

@@ -511,6 +511,8 @@ impl SimVolume {
         state.names.clone_from(&snapshot.names);
         state.durable_names.clone_from(&snapshot.names);
         state.files.clear();
+        let used = snapshot.contents.keys().next_back().map_or(0, |last| last + 1);
+        state.next_file = state.next_file.max(used);
         for (file, content) in &snapshot.contents {
             let inode = state.inode(*file);
             inode.damage(|own| own.clone_from(content));

@@ -7,18 +7,15 @@ use std::time::Duration;
 use alloy_primitives::{B256, Bytes, keccak256};
 use ed25519_dalek::SigningKey;
 use fusion_consensus::{Message, PeerId, Recipient};
-use fusion_mempool::PoolTransaction;
 use fusion_sequencer::core::{Action, Core, CoreConfig, Event, Now, RequestId};
 use fusion_sequencer::store::{Files, Record};
-use fusion_types::{
-    Committee, DecidedBlock, Epoch, Genesis, Height, LaneHashes, Ordering, RollupConfig, RollupId, RollupKind,
-    Validator, ValidatorId, transaction_hash,
-};
+use fusion_types::{DecidedBlock, Genesis, Height, LaneHashes, RollupId, State};
 
 use crate::checker::Checker;
 use crate::disk;
+use crate::network::{genesis, transaction};
 use crate::rng::Rng;
-use crate::volume::{Counts, SimVolume};
+use crate::volume::{Counts, SimVolume, Snapshot};
 
 /// What a run does. Times are virtual.
 #[derive(Debug, Clone)]
@@ -36,6 +33,8 @@ pub(crate) struct Plan {
     pub(crate) partition_every: Duration,
     /// A node loses its write-ahead log in every so many crashes; zero for never. Only node 0 does.
     pub(crate) lose_wal: u64,
+    /// Whether what node 0 commits is kept.
+    pub(crate) recorded: bool,
     /// Time between two transactions of the clients.
     pub(crate) submit_every: Duration,
 }
@@ -122,33 +121,25 @@ pub(crate) struct World {
     trace: B256,
     pub(crate) checker: Checker,
     pub(crate) faults: Faults,
+    /// Node 0 after each of its commits, for whoever goes on from there.
+    pub(crate) moments: Vec<Moment>,
+}
+
+/// A node right after a commit.
+#[derive(Debug)]
+pub(crate) struct Moment {
+    /// Its disk.
+    pub(crate) disk: Snapshot,
+    /// What was committed.
+    pub(crate) records: Vec<Record>,
+    /// The replicated state then.
+    pub(crate) state: State,
+    /// What it sent until the next commit.
+    pub(crate) sent: Vec<Message>,
 }
 
 /// A commit writes and syncs three files; it is cut off anywhere in between, or the next one is.
 const OPERATIONS_OF_A_COMMIT: u64 = 8;
-
-fn key(n: u64) -> SigningKey {
-    SigningKey::from_bytes(&keccak256([b"simulated key".as_slice(), &n.to_be_bytes()].concat()).0)
-}
-
-fn genesis(nodes: usize) -> (Arc<Genesis>, Vec<SigningKey>) {
-    let mut keys: Vec<SigningKey> = (0..nodes as u64).map(key).collect();
-    keys.sort_by_key(|key| key.verifying_key().to_bytes());
-    let validator = |(n, key): (usize, &SigningKey)| Validator {
-        id: ValidatorId(B256::from(key.verifying_key().to_bytes())),
-        peer: B256::with_last_byte(u8::try_from(n + 1).expect("few nodes")),
-        power: 1,
-    };
-    let committee = Committee::new(Epoch(0), keys.iter().enumerate().map(validator).collect()).expect("a committee");
-    let rollup = |id: u64| RollupConfig {
-        id: RollupId(id),
-        kind: RollupKind::Opaque,
-        ordering: Ordering::Fcfs,
-        weight: 1,
-    };
-    let genesis = Genesis::new("simulation".into(), 1_000, committee, vec![rollup(7), rollup(8)]).expect("a genesis");
-    (Arc::new(genesis), keys)
-}
 
 impl World {
     pub(crate) fn new(seed: u64, plan: Plan) -> Self {
@@ -187,6 +178,7 @@ impl World {
             healed: false,
             trace: B256::ZERO,
             faults: Faults::default(),
+            moments: Vec::new(),
             plan,
         };
         for node in 0..world.nodes.len() {
@@ -211,6 +203,11 @@ impl World {
             self.happen(what);
         }
         self.trace
+    }
+
+    /// What a node needs to know besides its disk.
+    pub(crate) fn config(&self, node: usize) -> CoreConfig {
+        CoreConfig::new(self.genesis.clone(), Some(self.keys[node].clone()))
     }
 
     /// Heights that each node published.
@@ -352,6 +349,14 @@ impl World {
                 self.crash(node);
                 return;
             }
+            if node == 0 && self.plan.recorded {
+                self.moments.push(Moment {
+                    disk: volume.snapshot(),
+                    state: state.clone(),
+                    records,
+                    sent: Vec::new(),
+                });
+            }
         }
         for action in visible {
             if self.nodes[node].core.is_none() {
@@ -423,6 +428,11 @@ impl World {
 
     fn send(&mut self, from: usize, to: Recipient, message: Message) {
         self.checker.sent(&message);
+        if from == 0
+            && let Some(moment) = self.moments.last_mut()
+        {
+            moment.sent.push(message.clone());
+        }
         let bytes = message.encode();
         self.note(&bytes);
         let class = message.class();
@@ -512,8 +522,7 @@ impl World {
         let heights = (1..=tip.0).map(Height);
         let log: Vec<_> = heights.map_while(|height| self.block(node, height)).collect();
         self.checker.restarted(node, &log);
-        let config = CoreConfig::new(self.genesis.clone(), Some(self.keys[node].clone()));
-        let mut core = Core::new(config, recovery).expect("a node can always start again");
+        let mut core = Core::new(self.config(node), recovery).expect("a node can always start again");
         for decided in log.iter().rev() {
             if !core.restore(&LaneHashes::from(&*decided.block)) {
                 break;
@@ -566,14 +575,5 @@ impl World {
                 },
             );
         }
-    }
-}
-
-fn transaction(rollup: RollupId, payload: Bytes) -> PoolTransaction {
-    PoolTransaction {
-        rollup,
-        hash: transaction_hash(&payload),
-        payload,
-        evm: None,
     }
 }

@@ -277,3 +277,49 @@ impl Inode {
         change(&mut self.durable);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sparse_file_reads_as_a_plain_one() {
+        let mut rng = Rng::new(1);
+        for _ in 0..300 {
+            let (mut sparse, mut plain, mut older) = (Content::default(), Vec::new(), (Content::default(), Vec::new()));
+            for _ in 0..12 {
+                let (at, count) = (rng.below(20_000) as usize, 1 + rng.below(9_000) as usize);
+                match rng.below(5) {
+                    0 => {
+                        let byte = rng.below(3) as u8;
+                        sparse.write(&vec![byte; count], at as u64);
+                        plain.resize(plain.len().max(at + count), 0);
+                        plain[at..at + count].fill(byte);
+                    }
+                    1 => {
+                        sparse.zero(at as u64..(at + count) as u64);
+                        plain.resize(plain.len().max(at + count), 0);
+                        plain[at..at + count].fill(0);
+                    }
+                    2 => {
+                        sparse.set_length(at as u64);
+                        plain.resize(at, 0);
+                    }
+                    3 => older = (sparse.clone(), plain.clone()),
+                    _ => {
+                        sparse.take(&older.0, at as u64..(at + count) as u64);
+                        let end = (at + count).min(older.1.len());
+                        if at < end {
+                            plain.resize(plain.len().max(end), 0);
+                            plain[at..end].copy_from_slice(&older.1[at..end]);
+                        }
+                    }
+                }
+                assert_eq!(sparse.bytes(0..40_000), plain);
+                let data = plain.iter().position(|byte| *byte != 0);
+                let found = sparse.next_data(0).map(|at| at as usize);
+                assert!(data.is_none_or(|data| found.is_some_and(|found| found <= data)));
+            }
+        }
+    }
+}

@@ -257,6 +257,15 @@ mod tests {
         volume.restore(&backup);
         volume.power_on();
         assert_eq!(volume.files(), [path()]);
+        let another = SimVolume::new(2);
+        another.restore(&backup);
+        another.power_on();
+        drop(another.shared().create(Path::new("/other")).unwrap());
+        assert_eq!(
+            read(&another, FILE).unwrap(),
+            [1; 4096],
+            "files that are new are other files"
+        );
         assert_eq!((volume.counts().swapped, volume.counts().restored), (1, 1));
     }
 
