@@ -10,18 +10,27 @@ use std::sync::Arc;
 use super::StoreError;
 use super::volume::{Volume, VolumeFile};
 
-/// Creates a folder, and makes its name durable.
+/// Creates a folder with those above it, and makes their names durable.
 pub(super) fn create_dir(volume: &dyn Volume, path: &Path) -> Result<(), StoreError> {
     if path.as_os_str().is_empty() || volume.is_folder(path) {
         return Ok(());
     }
-    for folder in path.ancestors().collect::<Vec<_>>().into_iter().rev() {
-        if !folder.as_os_str().is_empty() && !volume.is_folder(folder) {
-            let created = volume.create_folder(folder);
-            created.map_err(|e| StoreError::io("create", folder, e))?;
-        }
+    if let Some(parent) = path.parent() {
+        create_dir(volume, parent)?;
     }
+    volume
+        .create_folder(path)
+        .map_err(|e| StoreError::io("create", path, e))?;
     path.parent().map_or(Ok(()), |parent| sync_dir(volume, parent))
+}
+
+/// Makes the name of a folder durable that a process may have created and not lived to sync. Where the folder above may not be read, nobody
+/// like us has created it.
+pub(super) fn settle_name(volume: &dyn Volume, folder: &Path) -> Result<(), StoreError> {
+    match folder.parent().map_or(Ok(()), |parent| sync_dir(volume, parent)) {
+        Err(StoreError::Io { error, .. }) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        result => result,
+    }
 }
 
 /// Makes the names in a folder durable.

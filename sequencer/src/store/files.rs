@@ -3,7 +3,8 @@
 //! The order of a commit: a decision is durable before the guard that follows it, and before a record of the WAL
 //! overwrites a height that this very batch decides; all else is synced at the same time, each file once. Space is
 //! reserved before anything is written, so a full disk refuses a batch as a whole. A failed write or sync after that is
-//! fatal: nobody knows what is on the disk then, and syncing again would not tell.
+//! fatal: nobody knows what is on the disk then, and syncing again would not tell. Opening syncs what it found: a process that was killed may have
+//! written it, and the next promises it.
 //!
 //! Promises: what [`Files::commit`] returned `Ok` for is what [`Files::open`] finds, whatever happened in between, or the damage is named:
 //! in an error, in [`WalStatus`](super::WalStatus), or by a guard that knows more than the write-ahead log. Leaves to others: the index
@@ -52,16 +53,29 @@ impl Files {
         let network = genesis.network();
         let log_dir = home.join("log");
         let guard_dir = options.guard_dir.unwrap_or_else(|| home.join("guard"));
+        let wal_dir = home.join("wal");
         disk::create_dir(&*volume, home)?;
-        disk::create_dir(&*volume, &log_dir)?;
-        disk::create_dir(&*volume, &guard_dir)?;
+        if !volume.is_folder(&log_dir) {
+            disk::settle_name(&*volume, home)?;
+        }
+        for folder in [&log_dir, &guard_dir, &wal_dir] {
+            disk::create_dir(&*volume, folder)?;
+        }
         let locks = [disk::lock(&*volume, &log_dir)?, disk::lock(&*volume, &guard_dir)?];
         let opened = Log::open(&volume, &log_dir, genesis, options.segment_bytes)?;
         let (guard, contents) = Guard::open(&volume, &guard_dir, network)?;
         let tip = opened.log.tip();
         let used = tip.0 > Height(0) || !opened.bodies.is_empty() || contents.is_some();
-        let (wal, recovered_wal) = Wal::open(&*volume, &home.join("wal"), network, tip.0.next(), used)?;
+        let (wal, recovered_wal) = Wal::open(&*volume, &wal_dir, network, tip.0.next(), used)?;
+        // What a process left behind that was killed between a write and its sync was read above as if it were durable. Now it is.
+        if contents.is_none() {
+            disk::settle_name(&*volume, &guard_dir)?;
+        }
+        for folder in [home, &log_dir, &guard_dir, &wal_dir] {
+            disk::sync_dir(&*volume, folder)?;
+        }
         let segment = opened.log.segment().clone();
+        disk::sync(&*segment.file, &segment.path)?;
         let flusher = Flusher::start(volume.sync_threads())?;
         let shared = Shared::new(
             volume,

@@ -173,6 +173,8 @@ impl Guard {
         // The first contents stand in both places with one number.
         let other = sequences[usize::from(place == 0)];
         let doubtful = slot.version != VERSION_SINGLE && other.is_none_or(|other| other + 1 < slot.sequence);
+        // A process that was killed may have written it without a sync.
+        disk::sync(&*file, &guard.path)?;
         guard.whole = disk::length_of(&*file, &guard.path)? >= FILE_BYTES;
         guard.file = Some(file);
         guard.sequence = slot.sequence;

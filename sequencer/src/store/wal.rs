@@ -89,7 +89,6 @@ impl Wal {
         height: Height,
         used: bool,
     ) -> Result<(Self, RecoveredWal), StoreError> {
-        disk::create_dir(volume, dir)?;
         let paths = [dir.join("even"), dir.join("odd")];
         let used = used || disk::exists(volume, &paths[0])? || disk::exists(volume, &paths[1])?;
         let [even, odd] = paths;
@@ -119,6 +118,8 @@ impl Wal {
         }
         // The other file holds a decided height, or one that the log does not reach: that must not come back either.
         files[1 - current].forget_after_tail()?;
+        // A process that was killed may have written what was read without a sync.
+        disk::sync(&*files[current].file, &files[current].path)?;
         Ok((Self { files }, RecoveredWal { status, records }))
     }
 

@@ -82,11 +82,12 @@ struct Outcomes {
 }
 
 /// A recorded life, and what it made durable and visible.
-struct Life {
-    config: CoreConfig,
+pub(crate) struct Life {
+    pub(crate) config: CoreConfig,
     me: ValidatorId,
-    moments: Vec<Moment>,
-    guards: Vec<(usize, Bytes)>,
+    pub(crate) moments: Vec<Moment>,
+    /// What the guard held, and after which commit.
+    pub(crate) guards: Vec<(usize, Bytes)>,
     sent: BTreeMap<Place, (usize, String)>,
 }
 
@@ -132,7 +133,8 @@ impl Life {
     }
 }
 
-struct Case<'a> {
+/// A disk, and what must be on it.
+pub(crate) struct Case<'a> {
     life: &'a Life,
     rng: Rng,
     volume: SimVolume,
@@ -168,6 +170,31 @@ impl<'a> Case<'a> {
         case.damage();
         case.volume.power_on();
         case
+    }
+
+    /// A disk that took no damage at rest.
+    pub(crate) fn sound(life: &'a Life, volume: SimVolume, durable: usize, begun: usize) -> Self {
+        Self {
+            life,
+            rng: Rng::new(0),
+            volume,
+            durable,
+            begun,
+            target: Target::Wal,
+            damage: Damage::None,
+        }
+    }
+
+    /// All that was durable is found, and nothing that nobody wrote.
+    pub(crate) fn check(&self, recovered: &Recovered) {
+        let mut outcomes = Outcomes::default();
+        self.check_wal(recovered, &mut outcomes);
+        self.check_guard(recovered, &mut outcomes);
+        assert_eq!(
+            (outcomes.guard_knew, outcomes.others_lost, outcomes.guard_old),
+            (0, 0, 0)
+        );
+        assert!(recovered.remembers_all());
     }
 
     /// Begins the next commit of the life and cuts it off somewhere.
@@ -354,7 +381,7 @@ impl<'a> Case<'a> {
 }
 
 /// Lives in networks that lose messages, so that heights take several rounds.
-fn life(seed: u64) -> Life {
+pub(crate) fn life(seed: u64) -> Life {
     let plan = Plan {
         recorded: true,
         crash_every: Duration::ZERO,

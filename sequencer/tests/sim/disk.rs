@@ -12,7 +12,7 @@ use crate::volume::SimVolume;
 pub(crate) const HOME: &str = "/node";
 
 /// Small segments, so that short histories cross many of them.
-fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options {
         segment_bytes: 32 * 1024,
         recent_bytes: 0,

@@ -14,6 +14,7 @@ mod checker;
 mod damage;
 mod disk;
 mod network;
+mod power;
 mod rng;
 mod volume;
 mod world;

@@ -5,7 +5,8 @@
 //! the disk is full, fails a sync or a read, is slow, and what damage it takes at rest. One seed, one fate.
 //!
 //! The life of a node: [`SimVolume::shared`] goes into `Files::open`. [`SimVolume::power_off`] or [`SimVolume::power_off_after`] end that
-//! life: all files that are open answer errors from then on. [`SimVolume::power_on`] begins the next.
+//! life: all files that are open answer errors from then on. [`SimVolume::power_on`] begins the next. [`SimVolume::kill_after`] and
+//! [`SimVolume::start_again`] are the same for the process alone: what it wrote is still there, and still pending.
 
 mod calls;
 mod content;
@@ -29,6 +30,8 @@ pub(crate) struct Counts {
     pub(crate) crashes: u64,
     /// Crashes between two operations of one caller, or in the middle of one.
     pub(crate) crashes_inside: u64,
+    /// Ends of a process that lost nothing.
+    pub(crate) kills: u64,
     pub(crate) writes_kept: u64,
     pub(crate) writes_lost: u64,
     pub(crate) writes_cut: u64,
@@ -72,10 +75,11 @@ impl Counts {
         tears.iter().all(|count| *count > 5)
     }
 
-    fn all_mut(&mut self) -> [&mut u64; 21] {
+    fn all_mut(&mut self) -> [&mut u64; 22] {
         [
             &mut self.crashes,
             &mut self.crashes_inside,
+            &mut self.kills,
             &mut self.writes_kept,
             &mut self.writes_lost,
             &mut self.writes_cut,
@@ -143,10 +147,15 @@ struct State {
     names: BTreeMap<PathBuf, Entry>,
     durable_names: BTreeMap<PathBuf, Entry>,
     pending_names: Vec<Naming>,
+    /// A process runs.
     on: bool,
+    /// What is pending may still become durable.
+    powered: bool,
     life: u64,
     operations: u64,
+    /// When the power goes, or the process dies.
     power_off_at: Option<u64>,
+    kill_at: Option<u64>,
     space: Option<u64>,
     failing_syncs: Due,
     failing_reads: Due,
@@ -195,13 +204,21 @@ impl State {
             self.power_off();
             return Err(powerless());
         }
+        if self.kill_at.is_some_and(|at| at <= self.operations) {
+            self.counts.kills += 1;
+            self.kill_at = None;
+            self.on = false;
+            return Err(powerless());
+        }
         Ok(())
     }
 
     fn power_off(&mut self) {
         self.counts.crashes += 1;
         self.on = false;
+        self.powered = false;
         self.power_off_at = None;
+        self.kill_at = None;
         for naming in std::mem::take(&mut self.pending_names) {
             if self.rng.chance(500) {
                 self.counts.names_kept += 1;
@@ -337,9 +354,11 @@ impl SimVolume {
             durable_names: BTreeMap::new(),
             pending_names: Vec::new(),
             on: true,
+            powered: true,
             life: 0,
             operations: 0,
             power_off_at: None,
+            kill_at: None,
             space: None,
             failing_syncs: Due::default(),
             failing_reads: Due::default(),
@@ -367,7 +386,7 @@ impl SimVolume {
     /// The power goes now.
     pub(crate) fn power_off(&self) {
         let mut state = self.0.state();
-        if state.on {
+        if state.powered {
             state.power_off();
         }
     }
@@ -378,6 +397,21 @@ impl SimVolume {
         state.power_off_at = Some(state.operations + operations);
     }
 
+    /// The process dies with the `operations`-th operation from now, counted from 1: nothing that it did is lost, and nothing more happens.
+    pub(crate) fn kill_after(&self, operations: u64) {
+        let mut state = self.0.state();
+        state.kill_at = Some(state.operations + operations);
+    }
+
+    /// The next process begins, while the power stays on.
+    pub(crate) fn start_again(&self) {
+        let mut state = self.0.state();
+        state.on = true;
+        state.powered = true;
+        state.life += 1;
+        state.kill_at = None;
+    }
+
     pub(crate) fn is_off(&self) -> bool {
         !self.0.state().on
     }
@@ -385,9 +419,8 @@ impl SimVolume {
     /// The next life begins: files opened before stay dead, and no fault of the life before goes on but a full disk.
     pub(crate) fn power_on(&self) {
         self.power_off();
+        self.start_again();
         let mut state = self.0.state();
-        state.on = true;
-        state.life += 1;
         state.failing_syncs = Due::default();
         state.failing_reads = Due::default();
     }

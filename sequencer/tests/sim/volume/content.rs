@@ -31,7 +31,8 @@ fn split(range: Range<u64>) -> impl Iterator<Item = (u64, Range<usize>)> {
 }
 
 fn is_zero(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| *byte == 0)
+    let zeros = [0; PAGE as usize];
+    bytes.chunks(zeros.len()).all(|chunk| *chunk == zeros[..chunk.len()])
 }
 
 impl Content {

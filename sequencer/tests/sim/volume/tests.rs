@@ -222,6 +222,24 @@ mod tests {
     }
 
     #[test]
+    fn a_process_that_dies_loses_nothing_until_the_power_goes() {
+        let mut seen = BTreeSet::new();
+        for seed in 0..50 {
+            let volume = volume(seed);
+            let file = volume.shared().open(path()).unwrap();
+            volume.kill_after(1);
+            assert!(file.write_all_at(&[2; 4096], 0).is_err() && volume.is_off());
+            volume.start_again();
+            assert!(file.sync_data().is_err(), "a file of the process before");
+            assert_eq!(read(&volume, FILE).unwrap(), [2; 4096]);
+            restart(&volume);
+            seen.insert(read(&volume, FILE).unwrap());
+            assert_eq!(volume.counts().kills, 1);
+        }
+        assert!(seen.len() > 2);
+    }
+
+    #[test]
     fn damage_at_rest_is_there_in_the_next_life() {
         let volume = volume(1);
         volume.flip(path(), 8 * 10 + 3);
