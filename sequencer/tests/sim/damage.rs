@@ -220,10 +220,10 @@ impl<'a> Case<'a> {
             Target::Guard => home.join("guard/state"),
             Target::Segment => {
                 let files = self.volume.files();
-                let segments = files
+                let mut segments = files
                     .iter()
                     .filter(|path| path.extension().is_some_and(|end| end == "seg"));
-                segments.last().expect("there is a log").clone()
+                segments.next_back().expect("there is a log").clone()
             }
         }
     }
@@ -404,7 +404,7 @@ fn damage_of_any_file_is_told_and_signs_nothing_twice() {
     let only = std::env::var("FUSION_SIM_SEED")
         .ok()
         .and_then(|text| text.parse::<u64>().ok());
-    let cases = only.map_or(0..cases.unwrap_or(3_000), |seed| seed..seed + 1);
+    let cases = only.map_or_else(|| 0..cases.unwrap_or(3_000), |seed| seed..seed + 1);
     let lives: Vec<Life> = (0..4).map(life).collect();
     let mut outcomes = Outcomes::default();
     for seed in cases {

@@ -10,7 +10,9 @@
 
 mod calls;
 mod content;
+mod counts;
 mod tests;
+pub(crate) use counts::Counts;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,85 +25,6 @@ use content::{Content, Inode};
 use fusion_sequencer::store::Volume;
 
 use crate::rng::Rng;
-
-/// How often each fault really happened.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) crashes: u64,
-    /// Crashes between two operations of one caller, or in the middle of one.
-    pub(crate) crashes_inside: u64,
-    /// Ends of a process that lost nothing.
-    pub(crate) kills: u64,
-    pub(crate) writes_kept: u64,
-    pub(crate) writes_lost: u64,
-    pub(crate) writes_cut: u64,
-    pub(crate) writes_holed: u64,
-    pub(crate) zero_tails: u64,
-    pub(crate) lengths_lost: u64,
-    pub(crate) names_kept: u64,
-    pub(crate) names_lost: u64,
-    pub(crate) full: u64,
-    pub(crate) syncs_failed: u64,
-    pub(crate) syncs_slow: u64,
-    pub(crate) reads_failed: u64,
-    pub(crate) flips: u64,
-    pub(crate) cuts: u64,
-    pub(crate) zeroed: u64,
-    pub(crate) overwritten: u64,
-    pub(crate) removed: u64,
-    pub(crate) swapped: u64,
-    pub(crate) restored: u64,
-}
-
-impl Counts {
-    pub(crate) fn add(&mut self, other: &Self) {
-        for (own, other) in self.all_mut().into_iter().zip(other.clone().all_mut()) {
-            *own += *other;
-        }
-    }
-
-    /// Whether each way to lose a part of a write or of a name happened often.
-    pub(crate) fn every_tear_happened(&self) -> bool {
-        let tears = [
-            self.crashes_inside,
-            self.writes_kept,
-            self.writes_lost,
-            self.writes_cut,
-            self.writes_holed,
-            self.zero_tails,
-            self.names_kept,
-            self.names_lost,
-        ];
-        tears.iter().all(|count| *count > 5)
-    }
-
-    fn all_mut(&mut self) -> [&mut u64; 22] {
-        [
-            &mut self.crashes,
-            &mut self.crashes_inside,
-            &mut self.kills,
-            &mut self.writes_kept,
-            &mut self.writes_lost,
-            &mut self.writes_cut,
-            &mut self.writes_holed,
-            &mut self.zero_tails,
-            &mut self.lengths_lost,
-            &mut self.names_kept,
-            &mut self.names_lost,
-            &mut self.full,
-            &mut self.syncs_failed,
-            &mut self.syncs_slow,
-            &mut self.reads_failed,
-            &mut self.flips,
-            &mut self.cuts,
-            &mut self.zeroed,
-            &mut self.overwritten,
-            &mut self.removed,
-            &mut self.swapped,
-            &mut self.restored,
-        ]
-    }
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Entry {
@@ -238,8 +161,8 @@ impl State {
     fn forget_unreachable(&mut self) {
         let mut kept: BTreeMap<PathBuf, Entry> = BTreeMap::new();
         for (path, entry) in std::mem::take(&mut self.names) {
-            let folder = path.parent().unwrap_or(Path::new("/"));
-            if folder == Path::new("/") || kept.get(folder) == Some(&Entry::Folder) {
+            let is_kept = |folder| folder == Path::new("/") || kept.get(folder) == Some(&Entry::Folder);
+            if path.parent().is_some_and(is_kept) {
                 kept.insert(path, entry);
             }
         }
@@ -258,8 +181,8 @@ impl State {
     }
 
     fn name(&mut self, gone: Option<&Path>, set: Option<(&Path, Entry)>) -> io::Result<()> {
-        let path = set.map(|(path, _)| path).or(gone).unwrap_or(Path::new("/"));
-        if !path.parent().is_some_and(|folder| self.is_folder(folder)) {
+        let path = set.map(|(path, _)| path).or(gone);
+        if !path.and_then(Path::parent).is_some_and(|folder| self.is_folder(folder)) {
             return Err(missing());
         }
         let naming = Naming {

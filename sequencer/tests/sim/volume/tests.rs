@@ -1,7 +1,7 @@
 //! The model keeps what a disk promises, and no more.
 
 #[cfg(test)]
-mod tests {
+mod model {
     use std::collections::BTreeSet;
     use std::path::Path;
     use std::time::Duration;
