@@ -17,9 +17,10 @@
 //! The first contents go to both places, so that neither is ever empty, and each write's number is one above that of the other place. By that
 //! a forgotten signature is noticed. One damaged slot costs nothing: the place has another, and the next write but one makes it whole. A place
 //! without a sound slot, or with a number that is further behind, may have held the newest contents: then what is found is *doubtful*, and
-//! the key must sign nothing at the height in progress. A torn write may look the same, and costs the votes of one height then. What the file
-//! alone cannot show is that all of it was swapped for an older copy. The write-ahead log can: it holds every own signature of the height in
-//! progress, durable before any of them leaves, and consensus takes what it shows for signed.
+//! the key must sign nothing at the height in progress. A write that was torn inside both slots, by a disk that does not write sectors whole,
+//! looks the same, and costs the votes of one height. What the file alone cannot show is that all of it was swapped for an older copy. The
+//! write-ahead log can: it holds every own signature of the height in progress, durable before any of them leaves, and consensus takes what it
+//! shows for signed. At heights that are decided nothing is signed any more.
 //!
 //! Promises: a write that is torn leaves the contents before it; contents that come back and are not doubtful are the last that were
 //! durable, in a file that is not an older one; a file that exists has a readable slot unless it was damaged, and then that is an error and never
