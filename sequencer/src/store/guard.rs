@@ -173,7 +173,8 @@ impl Guard {
         }
         // The first contents stand in both places with one number.
         let other = sequences[usize::from(place == 0)];
-        let doubtful = slot.version != VERSION_SINGLE && other.is_none_or(|other| other + 1 < slot.sequence);
+        let doubtful =
+            slot.version != VERSION_SINGLE && other.is_none_or(|other| other.saturating_add(1) < slot.sequence);
         // A process that was killed may have written it without a sync.
         disk::sync(&*file, &guard.path)?;
         guard.whole = disk::length_of(&*file, &guard.path)? >= FILE_BYTES;
