@@ -36,7 +36,7 @@ impl Counts {
         }
     }
 
-    /// Whether each way to lose a part of a write or of a name happened often.
+    /// Whether each way to lose a part of a write happened often.
     pub(crate) fn every_tear_happened(&self) -> bool {
         let tears = [
             self.crashes_inside,
@@ -45,8 +45,6 @@ impl Counts {
             self.writes_cut,
             self.writes_holed,
             self.zero_tails,
-            self.names_kept,
-            self.names_lost,
         ];
         tears.iter().all(|count| *count > 5)
     }
