@@ -13,29 +13,28 @@
 //! | `evidence` | signatures that convict validators (`store/evidence.rs`) |
 //! | `index/` | transaction and sequence number to height; built again at any doubt (`store/index.rs`) |
 //!
-//! The order of a commit: a decision is durable before the guard that follows it, and before a record of the WAL
-//! overwrites a height that this very batch decides; all else is synced at the same time, each file once. Space is
-//! reserved before anything is written, so a full disk refuses a batch as a whole. A failed write or sync after that is
-//! fatal: nobody knows what is on the disk then, and syncing again would not tell.
+//! What is durable, and the order in which it becomes so, is [`Files`]; [`Store`] adds the readers' index and its thread. Both stand on a
+//! [`Volume`], so that the simulator runs the same code on a disk that fails.
 
 mod check;
 mod disk;
-pub(crate) use disk::lock_soon;
 mod error;
 mod evidence;
+mod files;
 mod flush;
 mod frame;
 mod guard;
 mod index;
+mod local;
 mod log;
 mod reader;
 mod repair;
 mod segment;
 #[cfg(test)]
 mod tests;
+mod volume;
 mod wal;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -45,17 +44,16 @@ use fusion_types::{Certificate, DecidedBlock, Genesis, Height, SealedBlock, Stat
 pub use check::{Report, check};
 pub use error::StoreError;
 pub use evidence::EvidenceFile;
+pub use files::Files;
 pub use guard::{create as create_guard, path_in as guard_path};
+pub use local::LocalVolume;
+pub(crate) use local::lock_soon;
 pub use reader::{LogReader, Place, RawBlock};
 pub use repair::{RepairError, Repaired, repair};
+pub use volume::{Volume, VolumeFile};
 
-use flush::{Flusher, Written};
-use frame::Write;
-use guard::Guard;
 use index::{Builder, Index, build_thread};
-use log::{Batch, Log};
-use reader::Shared;
-use wal::Wal;
+use log::Log;
 
 /// Something to make durable.
 #[derive(Debug, Clone)]
@@ -113,8 +111,17 @@ pub struct Recovered {
     pub wal: RecoveredWal,
     /// The guard's contents; `None` if there is no guard file.
     pub guard: Option<Bytes>,
+    /// Whether the guard's file shows that contents written later may be lost.
+    pub guard_doubtful: bool,
     /// Bytes of an unfinished write that were cut from the end of the log.
     pub cut_bytes: u64,
+}
+
+impl Recovered {
+    /// Whether nothing is known to be missing of what this node said at the height in progress. Otherwise its key must not sign there.
+    pub fn remembers_all(&self) -> bool {
+        self.wal.status == WalStatus::Readable && !self.guard_doubtful
+    }
 }
 
 /// What the write-ahead log says of the height after the tip.
@@ -137,20 +144,13 @@ pub enum WalStatus {
     Unreadable,
 }
 
-/// The one writer. Dropping it stops the index and frees the folder; readers go on with the blocks that are there.
+/// The one writer, and what serves readers. Dropping it stops the index and frees the folder; readers go on with the blocks that are there.
 #[derive(Debug)]
 pub struct Store {
-    log: Log,
-    wal: Wal,
-    guard: Guard,
-    shared: Arc<Shared>,
     index: Arc<Index>,
     builder: Builder,
-    flusher: Flusher,
-    /// The first fatal error.
-    poison: Option<String>,
-    /// Held as long as the store is open.
-    _locks: [File; 2],
+    /// Last, so that the folders are free only when the index is closed.
+    files: Files,
 }
 
 impl Store {
@@ -160,52 +160,11 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: locked, of another network, damaged, or the system's own.
     pub fn open(home: &Path, genesis: &Genesis, options: Options) -> Result<(Self, Recovered), StoreError> {
-        let network = genesis.network();
-        let log_dir = home.join("log");
-        let guard_dir = options.guard_dir.unwrap_or_else(|| home.join("guard"));
-        disk::create_dir(home)?;
-        disk::create_dir(&log_dir)?;
-        disk::create_dir(&guard_dir)?;
-        let locks = [disk::lock(&log_dir)?, disk::lock(&guard_dir)?];
-        let opened = Log::open(&log_dir, genesis, options.segment_bytes)?;
-        let (guard, contents) = Guard::open(&guard_dir, network)?;
-        let tip = opened.log.tip();
-        let used = tip.0 > Height(0) || !opened.bodies.is_empty() || contents.is_some();
-        let (wal, recovered_wal) = Wal::open(&home.join("wal"), network, tip.0.next(), used)?;
-        let segment = opened.log.segment().clone();
-        let shared = Shared::new(log_dir, network, opened.segments, segment, tip, options.recent_bytes);
-        let shared = Arc::new(shared);
-        let tip = shared.block(tip.0)?;
-        if let Some(decided) = &tip {
-            verify_tip(decided, genesis, &opened.log)?;
-        }
-        let index = Arc::new(Index::new(home.join("index"), network, genesis.block().id()));
-        let builder = Builder::start(index.clone(), shared.clone())?;
-        if opened.cut_bytes > 0 {
-            tracing::warn!(
-                bytes = opened.cut_bytes,
-                "cut an unfinished write from the end of the log"
-            );
-        }
-        let recovered = Recovered {
-            state: opened.state,
-            tip,
-            bodies: opened.bodies,
-            wal: recovered_wal,
-            guard: contents,
-            cut_bytes: opened.cut_bytes,
-        };
-        let store = Self {
-            log: opened.log,
-            wal,
-            guard,
-            shared,
-            index,
-            builder,
-            flusher: Flusher::start()?,
-            poison: None,
-            _locks: locks,
-        };
+        let (files, recovered) = Files::open(LocalVolume::shared(), home, genesis, options)?;
+        let index = Index::new(home.join("index"), genesis.network(), genesis.block().id());
+        let index = Arc::new(index);
+        let builder = Builder::start(index.clone(), files.shared().clone())?;
+        let store = Self { index, builder, files };
         Ok((store, recovered))
     }
 
@@ -213,171 +172,38 @@ impl Store {
     /// Readers see the decided blocks when it returns.
     ///
     /// # Errors
-    /// [`StoreError::Full`]: nothing of the batch counts, and it may be tried again. [`StoreError::Order`]: the batch is
-    /// refused as a whole, a defect of the caller. Everything else is fatal, and so is every call after it.
+    /// As [`Files::commit`].
     pub fn commit(&mut self, records: &[Record], state: &State) -> Result<(), StoreError> {
-        if let Some(why) = &self.poison {
-            return Err(StoreError::Poisoned(why.clone()));
+        let tip = self.files.tip();
+        self.files.commit(records, state)?;
+        if self.files.tip() != tip {
+            self.builder.wake();
         }
-        let staged = self.stage(records, state)?;
-        let written = self.write(&staged);
-        let done = written.and_then(|()| self.accept(staged.batch, state));
-        done.inspect_err(|error| {
-            if !error.may_retry() {
-                self.poison = Some(error.to_string());
-            }
-        })
+        Ok(())
     }
 
     /// A handle to read what is decided.
     pub fn reader(&self) -> LogReader {
-        LogReader::new(self.shared.clone(), self.index.clone())
+        LogReader::new(self.files.shared().clone(), self.index.clone())
     }
-
-    /// Encodes the batch and checks that it continues what is there.
-    fn stage(&self, records: &[Record], state: &State) -> Result<Stage, StoreError> {
-        let mut batch = self.log.batch();
-        let (mut wal, mut guard) = (Vec::new(), None);
-        for record in records {
-            match record {
-                Record::Body(block) => Log::add_body(&mut batch, block)?,
-                Record::Decision(certificate) => self.log.add_decision(&mut batch, certificate)?,
-                Record::Wal { height, bytes } => wal.push((*height, bytes)),
-                Record::Guard(contents) => guard = Some(contents.clone()),
-            }
-        }
-        let (tip, id) = batch.tip();
-        if !batch.decided.is_empty() && (state.height, state.block) != (tip, id) {
-            let what = format!("state is of height {}, the last decision of height {tip}", state.height);
-            return Err(StoreError::Order(what));
-        }
-        let height = tip.next();
-        if let Some((above, _)) = wal.iter().find(|(other, _)| *other > height) {
-            let what = format!("write-ahead record of height {above} while {height} is next");
-            return Err(StoreError::Order(what));
-        }
-        let current = wal.into_iter().filter(|(other, _)| *other == height);
-        let current: Vec<&Bytes> = current.map(|(_, bytes)| bytes).collect();
-        let wal = if current.is_empty() {
-            None
-        } else {
-            Some((height, self.wal.prepare(height, &current)?))
-        };
-        Ok(Stage { batch, wal, guard })
-    }
-
-    fn write(&mut self, staged: &Stage) -> Result<(), StoreError> {
-        self.log.reserve(&staged.batch)?;
-        if let Some((height, write)) = &staged.wal {
-            self.wal.reserve(*height, write)?;
-        }
-        if let Some(contents) = &staged.guard {
-            self.guard.reserve(contents)?;
-        }
-        let log = self.log.write(&staged.batch)?;
-        // From here on the batch counts, at least in part: it can neither be taken back nor tried again.
-        let written = self.write_rest(staged, log);
-        written.map_err(|error| match error {
-            StoreError::Full { .. } => StoreError::Poisoned(error.to_string()),
-            other => other,
-        })
-    }
-
-    /// Writes WAL and guard, and syncs everything, in as few waits as the order allows.
-    fn write_rest(&mut self, staged: &Stage, log: Option<Written>) -> Result<(), StoreError> {
-        let decisions = staged.batch.decided.len();
-        // The WAL's file holds the height two below. It is durable already, unless this batch decides more than one.
-        let wal_waits = decisions > 1;
-        // A guard ahead of the log would silence this node for nothing.
-        let guard_waits = decisions > 0;
-        let mut files: Vec<Written> = log.into_iter().collect();
-        if !wal_waits {
-            files.extend(self.write_wal(staged)?);
-        }
-        if !guard_waits {
-            files.extend(self.write_guard(staged)?);
-        }
-        self.flusher.flush(files)?;
-        let mut files = Vec::new();
-        if wal_waits {
-            files.extend(self.write_wal(staged)?);
-        }
-        if guard_waits {
-            files.extend(self.write_guard(staged)?);
-        }
-        self.flusher.flush(files)?;
-        if staged.guard.is_some() {
-            self.guard.written()?;
-        }
-        Ok(())
-    }
-
-    fn write_wal(&mut self, staged: &Stage) -> Result<Option<Written>, StoreError> {
-        let wal = staged.wal.as_ref();
-        wal.map(|(height, write)| self.wal.write(*height, write)).transpose()
-    }
-
-    fn write_guard(&mut self, staged: &Stage) -> Result<Option<Written>, StoreError> {
-        staged
-            .guard
-            .as_ref()
-            .map(|contents| self.guard.write(contents))
-            .transpose()
-    }
-
-    /// The batch is durable: shows it to the readers, and starts the next segment when it is time.
-    fn accept(&mut self, batch: Batch, state: &State) -> Result<(), StoreError> {
-        let decided = self.log.accept(batch);
-        if decided.is_empty() {
-            return Ok(());
-        }
-        for staged in &decided {
-            self.log.segment().push_decision(staged.offset);
-        }
-        self.shared.publish(decided.into_iter().map(|staged| staged.block));
-        self.builder.wake();
-        if self.log.is_full() {
-            match self.log.rotate(state) {
-                Ok(()) => self.shared.rotated(self.log.segment().clone()),
-                Err(StoreError::Full { path }) => {
-                    tracing::warn!(path = %path.display(), "no space for the next segment")
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A batch, encoded for each file.
-struct Stage {
-    batch: Batch,
-    wal: Option<(Height, Write)>,
-    guard: Option<Bytes>,
 }
 
 /// Height of the last decided block in the log below `home`, 0 if there is none: for commands, while no node runs on the folder.
 ///
 /// # Errors
 /// As [`Store::open`], of which this is the part that reads the log.
-pub fn log_height(home: &Path, genesis: &Genesis, segment_bytes: u64) -> Result<Height, StoreError> {
+pub fn log_height(
+    volume: &Arc<dyn Volume>,
+    home: &Path,
+    genesis: &Genesis,
+    segment_bytes: u64,
+) -> Result<Height, StoreError> {
     let dir = home.join("log");
-    if !dir.exists() {
+    if !volume.is_folder(&dir) {
         return Ok(Height(0));
     }
-    let _lock = disk::lock(&dir)?;
-    Ok(Log::open(&dir, genesis, segment_bytes)?.state.height)
-}
-
-/// The tip is what this node builds on, so its certificate is verified at every start. Certificates of other epochs than the
-/// genesis' are left to the full check.
-fn verify_tip(decided: &DecidedBlock, genesis: &Genesis, log: &Log) -> Result<(), StoreError> {
-    let committee = genesis.committee();
-    if decided.certificate.epoch != committee.epoch() {
-        return Ok(());
-    }
-    let verified = decided.certificate.verify(genesis.network(), committee);
-    verified.map_err(|error| StoreError::corrupt(&log.segment().path, 0, decided.certificate.height, error.to_string()))
+    let _lock = disk::lock(&**volume, &dir)?;
+    Ok(Log::open(volume, &dir, genesis, segment_bytes)?.state.height)
 }
 
 /// The command that mends the log below `home`, as an operator types it.

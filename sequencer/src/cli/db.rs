@@ -7,7 +7,7 @@ use fusion_client::{NodeUrl, Trust};
 
 use super::{Location, client_runtime, genesis, print, print_json};
 use crate::exit::{Exit, ExitError};
-use crate::store::{self, RepairError, Repaired, Report, StoreError};
+use crate::store::{self, LocalVolume, RepairError, Repaired, Report, StoreError};
 
 const CHECK_HELP: &str = "\
 Stop the node first. Verifies every checksum, block, certificate and state root from the genesis on, and writes nothing.
@@ -61,7 +61,7 @@ fn check(location: &Location, json: bool) -> Result<(), ExitError> {
     let mut config = location.load()?;
     let (_, genesis) = genesis::read_into(&mut config)?;
     let home = &config.node.home;
-    let report = store::check(home, &genesis, &mut progress()).map_err(|error| match error {
+    let report = store::check(&LocalVolume, home, &genesis, &mut progress()).map_err(|error| match error {
         StoreError::Corrupt { .. } => {
             let command = store::repair_command(home);
             ExitError::new(refusal(&error), format_args!("{error}: `{command}`"))
@@ -88,7 +88,7 @@ fn repair(location: &Location, urls: &[String], json: bool) -> Result<(), ExitEr
         urls.swap(0, answered);
         Ok(block)
     };
-    let repaired = store::repair(&config.node.home, &genesis, &mut fetch, &mut progress());
+    let repaired = store::repair(&LocalVolume, &config.node.home, &genesis, &mut fetch, &mut progress());
     let repaired = repaired.map_err(|error| match &error {
         RepairError::Store(inner) => ExitError::new(refusal(inner), &error),
         RepairError::Fetch { .. } => ExitError::new(Exit::Unavailable, &error),

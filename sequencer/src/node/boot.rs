@@ -26,7 +26,7 @@ use crate::keys::Keys;
 use crate::metrics::{self, Metrics};
 use crate::network::{self, Inbox, Limits, Network, NetworkConfig, Timing, ValidatorAddress};
 use crate::rpc;
-use crate::store::{self, EvidenceFile, LogReader, Options, Recovered, Store, StoreError, WalStatus};
+use crate::store::{self, EvidenceFile, LocalVolume, LogReader, Options, Recovered, Store, StoreError};
 
 /// Frames of votes that may wait for the node thread.
 const ORDERING_MAX: usize = 4096;
@@ -87,7 +87,7 @@ pub async fn run(config: Config, keys: Keys, genesis: Genesis, stop: watch::Rece
         replies: std::collections::BTreeMap::new(),
         taken_in: HashMap::with_capacity(EVENTS_PER_TURN),
         strikes: std::collections::BTreeMap::new(),
-        evidence: Unsaved::new(EvidenceFile::new(&config.node.home)),
+        evidence: Unsaved::new(EvidenceFile::new(&LocalVolume::shared(), &config.node.home)),
         slow_flush_told: None,
         status: end.status.clone(),
         stop,
@@ -195,13 +195,18 @@ fn core(config: &Config, keys: &Keys, genesis: &Arc<Genesis>, recovered: Recover
         block_interval_idle: consensus.block_interval_idle,
         block_bytes_target: consensus.block_bytes_target,
     };
+    if recovered.guard_doubtful {
+        tracing::error!(
+            "the sign guard is damaged: what it held last may be lost, so this node does not vote at this height"
+        );
+    }
     let recovery = Recovery {
+        wal_readable: recovered.remembers_all(),
         state: recovered.state,
         wal: recovered.wal.records,
-        wal_readable: recovered.wal.status == WalStatus::Readable,
         guard: recovered.guard,
         bodies: recovered.bodies,
-        evidence: EvidenceFile::new(&config.node.home).read(),
+        evidence: EvidenceFile::new(&LocalVolume::shared(), &config.node.home).read(),
     };
     // What contradicts the rest is the sign guard: of another key, or written by another version.
     let guard = store::guard_path(&config.storage.guard_dir);
@@ -349,7 +354,8 @@ pub fn create_guard(
     key: ValidatorId,
     height: Height,
 ) -> Result<Option<PathBuf>, ExitError> {
-    let tip = store::log_height(&config.node.home, genesis, config.storage.segment_bytes as u64);
+    let volume = LocalVolume::shared();
+    let tip = store::log_height(&volume, &config.node.home, genesis, config.storage.segment_bytes as u64);
     let tip = tip.map_err(|error| store_error(config, error))?;
     if Height(0) < tip && height <= tip {
         return Err(ExitError::config(format_args!(
@@ -361,9 +367,11 @@ pub fn create_guard(
     let (network, epoch) = (genesis.network(), genesis.committee().epoch());
     let state = GuardState::barred_up_to(network, key, epoch, height);
     let usable = |found: &[u8]| GuardState::decode(found).is_ok_and(|found| found.validator() == key);
-    store::create_guard(&config.storage.guard_dir, network, &state.encode(), usable).map_err(|error| match error {
-        StoreError::Order(_) => ExitError::config(error),
-        other => store_error(config, other),
+    store::create_guard(&volume, &config.storage.guard_dir, network, &state.encode(), usable).map_err(|error| {
+        match error {
+            StoreError::Order(_) => ExitError::config(error),
+            other => store_error(config, other),
+        }
     })
 }
 

@@ -12,6 +12,7 @@ use fusion_types::{BlockId, DecidedBlock, Genesis, Height, State};
 
 use super::frame::{Frame, Kind};
 use super::segment::{DECISION_BYTES_MAX, Segment, path_of};
+use super::volume::Volume;
 use super::{StoreError, disk, log};
 
 /// Bytes between two calls of `progress`.
@@ -43,11 +44,16 @@ pub struct Report {
 ///
 /// # Errors
 /// The first damage found; [`StoreError::Locked`] while a node runs on the folder; [`StoreError::Io`] if there is no log.
-pub fn check(home: &Path, genesis: &Genesis, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, StoreError> {
+pub fn check(
+    volume: &dyn Volume,
+    home: &Path,
+    genesis: &Genesis,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Report, StoreError> {
     let dir = home.join("log");
-    let _lock = disk::lock(&dir)?;
-    let numbers = log::numbers(&dir)?;
-    let mut check = Check::start(&dir, &numbers, genesis, progress)?;
+    let _lock = disk::lock(volume, &dir)?;
+    let numbers = log::numbers(volume, &dir)?;
+    let mut check = Check::start(volume, &dir, &numbers, genesis, progress)?;
     for number in &numbers {
         check.file(&dir, *number, *number == numbers.len() as u64)?;
     }
@@ -56,6 +62,7 @@ pub fn check(home: &Path, genesis: &Genesis, progress: &mut dyn FnMut(u64, u64))
 
 /// A full check in progress.
 pub(super) struct Check<'a> {
+    volume: &'a dyn Volume,
     genesis: &'a Genesis,
     /// After the last block that was verified.
     pub state: State,
@@ -68,6 +75,7 @@ pub(super) struct Check<'a> {
 impl<'a> Check<'a> {
     /// A check of the segments `numbers` in `dir`, before the first.
     pub(super) fn start(
+        volume: &'a dyn Volume,
         dir: &Path,
         numbers: &[u64],
         genesis: &'a Genesis,
@@ -76,8 +84,7 @@ impl<'a> Check<'a> {
         let mut total = 0;
         for number in numbers {
             let path = path_of(dir, *number);
-            let metadata = std::fs::metadata(&path).map_err(|e| StoreError::io("inspect", &path, e))?;
-            total += metadata.len();
+            total += disk::length_of(&*disk::open(volume, &path)?, &path)?;
         }
         let report = Report {
             blocks: 0,
@@ -90,6 +97,7 @@ impl<'a> Check<'a> {
             torn_bytes: 0,
         };
         Ok(Self {
+            volume,
             genesis,
             state: genesis.state(),
             report,
@@ -111,7 +119,7 @@ impl<'a> Check<'a> {
 
     /// Verifies the next segment.
     pub(super) fn file(&mut self, dir: &Path, number: u64, is_last: bool) -> Result<(), StoreError> {
-        let (segment, state) = Segment::open(dir, number, self.genesis.network())?;
+        let (segment, state) = Segment::open(self.volume, dir, number, self.genesis.network())?;
         if state != self.state {
             let what = "its header's state is not the one that follows from the blocks before it";
             return Err(StoreError::corrupt(&segment.path, 0, self.state.height.next(), what));

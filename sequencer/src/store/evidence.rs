@@ -4,43 +4,52 @@
 //! costs old evidence and never a start: it is put aside for a person to look at.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fusion_consensus::{EVIDENCE_MAX, Evidence};
 
 use super::disk;
 use super::error::StoreError;
+use super::volume::Volume;
 
 /// Far more than [`EVIDENCE_MAX`] pairs take.
-const BYTES_MAX: u64 = 512 * EVIDENCE_MAX as u64;
+const BYTES_MAX: usize = 512 * EVIDENCE_MAX;
 
 /// The evidence file of a home folder.
 #[derive(Debug)]
 pub struct EvidenceFile {
+    volume: Arc<dyn Volume>,
     path: PathBuf,
 }
 
 impl EvidenceFile {
     /// The file below `home`; it need not exist.
-    pub fn new(home: &Path) -> Self {
+    pub fn new(volume: &Arc<dyn Volume>, home: &Path) -> Self {
         Self {
+            volume: volume.clone(),
             path: home.join("evidence"),
         }
     }
 
     /// What was kept, oldest first. Signatures are for the caller to verify.
     pub fn read(&self) -> Vec<Evidence> {
-        let length = match std::fs::metadata(&self.path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
-            Err(error) => return self.put_aside(&error),
-            Ok(metadata) => metadata.len(),
-        };
-        if length > BYTES_MAX {
-            return self.put_aside(&format_args!("{length} bytes, the limit is {BYTES_MAX}"));
-        }
-        match std::fs::read(&self.path) {
+        match self.bytes() {
             Err(error) => self.put_aside(&error),
-            Ok(bytes) => fusion_types::decode_exact(&bytes).unwrap_or_else(|error| self.put_aside(&error)),
+            Ok(None) => Vec::new(),
+            Ok(Some(bytes)) if bytes.len() > BYTES_MAX => {
+                self.put_aside(&format_args!("more than the limit of {BYTES_MAX} bytes"))
+            }
+            Ok(Some(bytes)) => fusion_types::decode_exact(&bytes).unwrap_or_else(|error| self.put_aside(&error)),
         }
+    }
+
+    /// Its content, and one byte more than it may have.
+    fn bytes(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        if !disk::exists(&*self.volume, &self.path)? {
+            return Ok(None);
+        }
+        let file = disk::open(&*self.volume, &self.path)?;
+        disk::read_start(&*file, &self.path, BYTES_MAX + 1).map(Some)
     }
 
     /// Replaces what is kept; durable when it returns.
@@ -50,12 +59,12 @@ impl EvidenceFile {
     pub fn write(&self, evidence: &[Evidence]) -> Result<(), StoreError> {
         let mut bytes = Vec::new();
         alloy_rlp::encode_list(evidence, &mut bytes);
-        disk::replace(&self.path, &bytes, bytes.len() as u64, false).map(drop)
+        disk::replace(&*self.volume, &self.path, &bytes, bytes.len() as u64, false).map(drop)
     }
 
     fn put_aside(&self, why: &dyn std::fmt::Display) -> Vec<Evidence> {
         tracing::error!(file = %self.path.display(), %why, "kept evidence cannot be read");
-        match disk::move_aside(&self.path) {
+        match disk::move_aside(&*self.volume, &self.path) {
             Ok(aside) => tracing::error!(aside = %aside.display(), "it has another name now"),
             Err(error) => tracing::error!(%error, "it cannot be put aside either"),
         }
@@ -66,6 +75,7 @@ impl EvidenceFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::LocalVolume;
     use alloy_primitives::{B256, B512};
     use fusion_consensus::SignedVote;
     use fusion_types::{BlockId, Height, Round, ValidatorId, VoteKind};
@@ -85,7 +95,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back_and_damage_costs_no_start() {
         let home = tempfile::tempdir().unwrap();
-        let file = EvidenceFile::new(home.path());
+        let file = EvidenceFile::new(&LocalVolume::shared(), home.path());
         assert_eq!(file.read(), Vec::new());
         let kept: Vec<_> = (0..EVIDENCE_MAX as u64).map(pair).collect();
         file.write(&kept).unwrap();

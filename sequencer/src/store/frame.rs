@@ -15,12 +15,12 @@
 //! record. The distance tells damage from a torn write: a write happens only after the one before it was durable, so a
 //! record whose write began after a broken place proves that this place was durable once, and is damaged.
 
-use std::fs::File;
 use std::path::Path;
 
 use alloy_primitives::Bytes;
 use fusion_types::Height;
 
+use super::volume::VolumeFile;
 use super::{StoreError, disk};
 
 /// Bytes before the payload.
@@ -140,7 +140,7 @@ impl Write {
 /// A file of records, to read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Frames<'a> {
-    pub file: &'a File,
+    pub file: &'a dyn VolumeFile,
     pub path: &'a Path,
     pub salt: u32,
 }
@@ -176,7 +176,7 @@ impl Frames<'_> {
     pub(super) fn search(&self, offset: u64, wanted: impl Fn(&Frame) -> bool) -> Result<Option<Frame>, StoreError> {
         let mut window = vec![0; WINDOW_BYTES];
         let mut from = offset;
-        while let Some(start) = disk::next_data(self.file, from) {
+        while let Some(start) = self.file.next_data(from) {
             let count = disk::read_at(self.file, self.path, &mut window, start)?;
             let bytes = &window[..count];
             for at in 0..count {
@@ -204,7 +204,7 @@ impl Frames<'_> {
     pub(super) fn data_end(&self, offset: u64) -> Result<Option<u64>, StoreError> {
         let mut window = vec![0; WINDOW_BYTES];
         let (mut from, mut last) = (offset, None);
-        while let Some(start) = disk::next_data(self.file, from) {
+        while let Some(start) = self.file.next_data(from) {
             let count = disk::read_at(self.file, self.path, &mut window, start)?;
             if let Some(at) = window[..count].iter().rposition(|byte| *byte != 0) {
                 last = Some(start + at as u64 + 1);

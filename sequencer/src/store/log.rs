@@ -16,6 +16,7 @@ use fusion_types::{
 use super::flush::Written;
 use super::frame::{Frame, Kind, Write};
 use super::segment::{Decision, Header, Segment, path_of};
+use super::volume::Volume;
 use super::{StoreError, disk};
 
 /// Undecided bodies kept in memory; older ones are read back when they are decided after all.
@@ -60,6 +61,7 @@ impl Batch {
 /// The writer.
 #[derive(Debug)]
 pub(super) struct Log {
+    volume: Arc<dyn Volume>,
     dir: PathBuf,
     network: NetworkId,
     segment_bytes: u64,
@@ -87,18 +89,23 @@ pub(super) struct Opened {
 
 impl Log {
     /// Opens the log in `dir`, or starts one.
-    pub(super) fn open(dir: &Path, genesis: &Genesis, segment_bytes: u64) -> Result<Opened, StoreError> {
+    pub(super) fn open(
+        volume: &Arc<dyn Volume>,
+        dir: &Path,
+        genesis: &Genesis,
+        segment_bytes: u64,
+    ) -> Result<Opened, StoreError> {
         let network = genesis.network();
         let mut anchors = Vec::new();
         let mut last = None;
-        for number in numbers(dir)? {
-            let (segment, state) = Segment::open(dir, number, network)?;
+        for number in numbers(&**volume, dir)? {
+            let (segment, state) = Segment::open(&**volume, dir, number, network)?;
             anchors.push((number, segment.anchor));
             last = Some((segment, state));
         }
         let (segment, state) = match last {
             Some(last) => last,
-            None => (first(dir, genesis, segment_bytes)?, genesis.state()),
+            None => (first(&**volume, dir, genesis, segment_bytes)?, genesis.state()),
         };
         let anchors = if anchors.is_empty() {
             vec![(1, Height(0))]
@@ -123,8 +130,9 @@ impl Log {
                 .ok_or_else(|| StoreError::corrupt(&segment.path, pending.offset, pending.height, "it changed"))?;
             bodies.push(segment.body(&frame, pending.id)?);
         }
-        let reserved = disk::length_of(&segment.file, &segment.path)?;
+        let reserved = disk::length_of(&*segment.file, &segment.path)?;
         let log = Self {
+            volume: volume.clone(),
             dir: dir.to_owned(),
             network,
             segment_bytes,
@@ -156,7 +164,7 @@ impl Log {
 
     /// Puts another file in the place of the segment's: one that fails.
     #[cfg(test)]
-    pub(super) fn replace_file(&mut self, file: std::fs::File) {
+    pub(super) fn replace_file(&mut self, file: Arc<dyn super::VolumeFile>) {
         self.segment = Arc::new(self.segment.with_file(file));
     }
 
@@ -244,10 +252,10 @@ impl Log {
             return Ok(());
         }
         let generous = needed + GROWTH_BYTES.min(self.segment_bytes);
-        let reserved = disk::allocate(&self.segment.file, &self.segment.path, generous);
+        let reserved = disk::allocate(&*self.segment.file, &self.segment.path, generous);
         let reserved = match reserved {
             Err(StoreError::Full { .. }) => {
-                disk::allocate(&self.segment.file, &self.segment.path, needed)?;
+                disk::allocate(&*self.segment.file, &self.segment.path, needed)?;
                 needed
             }
             other => other.map(|()| generous)?,
@@ -262,10 +270,10 @@ impl Log {
             return Ok(None);
         }
         let (file, path) = (&self.segment.file, &self.segment.path);
-        let written = disk::write_at(file, path, &batch.write.bytes, batch.write.start());
+        let written = disk::write_at(&**file, path, &batch.write.bytes, batch.write.start());
         if let Err(error) = written {
             // Whatever was written must not be found by a later start behind a shorter batch.
-            disk::truncate(file, path, self.tail)?;
+            disk::truncate(&**file, path, self.tail)?;
             self.reserved = self.tail;
             return Err(error);
         }
@@ -293,43 +301,35 @@ impl Log {
         let header = Header {
             network: self.network,
             number: self.segment.number + 1,
-            salt: salt()?,
+            salt: disk::salt(&*self.volume)?,
             state: state.clone(),
         };
         // If there is no space, this segment grows on, and it is tried again later.
         self.full_at = self.tail + GROWTH_BYTES;
-        let segment = Segment::create(&self.dir, &header, self.segment_bytes)?;
+        let segment = Segment::create(&*self.volume, &self.dir, &header, self.segment_bytes)?;
         self.full_at = self.segment_bytes;
         // The space that the last batches left over.
-        disk::truncate(&self.segment.file, &self.segment.path, self.tail)?;
+        disk::truncate(&*self.segment.file, &self.segment.path, self.tail)?;
         self.tail = segment.start;
-        self.reserved = disk::length_of(&segment.file, &segment.path)?;
+        self.reserved = disk::length_of(&*segment.file, &segment.path)?;
         self.segment = Arc::new(segment);
         Ok(())
     }
 }
 
-/// A number that nobody outside can know.
-pub(super) fn salt() -> Result<u32, StoreError> {
-    getrandom::u32().map_err(|error| {
-        let error = std::io::Error::other(error.to_string());
-        StoreError::io("read", Path::new("/dev/urandom"), error)
-    })
-}
-
-fn first(dir: &Path, genesis: &Genesis, length: u64) -> Result<Segment, StoreError> {
+fn first(volume: &dyn Volume, dir: &Path, genesis: &Genesis, length: u64) -> Result<Segment, StoreError> {
     let header = Header {
         network: genesis.network(),
         number: 1,
-        salt: salt()?,
+        salt: disk::salt(volume)?,
         state: genesis.state(),
     };
-    Segment::create(dir, &header, length)
+    Segment::create(volume, dir, &header, length)
 }
 
 /// The numbers of the segments in `dir`: 1, 2, … without a gap.
-pub(super) fn numbers(dir: &Path) -> Result<Vec<u64>, StoreError> {
-    let numbers = listed(dir)?;
+pub(super) fn numbers(volume: &dyn Volume, dir: &Path) -> Result<Vec<u64>, StoreError> {
+    let numbers = listed(volume, dir)?;
     for (expected, found) in (1..).zip(&numbers) {
         if expected != *found {
             return Err(StoreError::corrupt(
@@ -344,11 +344,10 @@ pub(super) fn numbers(dir: &Path) -> Result<Vec<u64>, StoreError> {
 }
 
 /// The numbers of the segments that are in `dir`, ascending.
-pub(super) fn listed(dir: &Path) -> Result<Vec<u64>, StoreError> {
-    let failed = |error| StoreError::io("list", dir, error);
+pub(super) fn listed(volume: &dyn Volume, dir: &Path) -> Result<Vec<u64>, StoreError> {
+    let names = volume.names(dir).map_err(|error| StoreError::io("list", dir, error))?;
     let mut numbers = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
+    for name in names {
         let number = name.to_str().and_then(|name| name.strip_suffix(".seg"));
         numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
     }
@@ -358,7 +357,7 @@ pub(super) fn listed(dir: &Path) -> Result<Vec<u64>, StoreError> {
 
 /// Cuts what an unfinished write left behind `tail`; refuses when it was durable once.
 fn cut(segment: &Segment, tail: u64, height: Height) -> Result<u64, StoreError> {
-    let (file, path) = (&segment.file, &segment.path);
+    let (file, path) = (&*segment.file, &segment.path);
     let Some(end) = torn_end(segment, tail, height)? else {
         return Ok(0);
     };
@@ -369,7 +368,7 @@ fn cut(segment: &Segment, tail: u64, height: Height) -> Result<u64, StoreError> 
         Ok(()) | Err(StoreError::Full { .. }) => {}
         Err(error) => return Err(error),
     }
-    file.sync_all().map_err(|e| StoreError::io("sync", path, e))?;
+    disk::sync_all(file, path)?;
     Ok(end - tail)
 }
 

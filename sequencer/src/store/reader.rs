@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::StoreError;
 use super::index::Index;
 use super::segment::Segment;
+use super::volume::Volume;
 
 /// Complete segments that are kept open with the places of their decisions.
 const SEGMENTS_OPEN_MAX: usize = 8;
@@ -54,6 +55,7 @@ pub struct LogReader {
 /// What the writer shows to all readers.
 #[derive(Debug)]
 pub(super) struct Shared {
+    volume: Arc<dyn Volume>,
     dir: PathBuf,
     network: NetworkId,
     segments: RwLock<Segments>,
@@ -105,6 +107,7 @@ impl Recent {
 
 impl Shared {
     pub(super) fn new(
+        volume: Arc<dyn Volume>,
         dir: PathBuf,
         network: NetworkId,
         anchors: Vec<(u64, Height)>,
@@ -119,6 +122,7 @@ impl Shared {
             bytes_max,
         };
         Self {
+            volume,
             dir,
             network,
             segments: RwLock::new(Segments { anchors, last }),
@@ -207,7 +211,7 @@ impl Shared {
         if let Some(segment) = self.find_open(number) {
             return Ok(segment);
         }
-        let (segment, _) = Segment::open(&self.dir, number, self.network)?;
+        let (segment, _) = Segment::open(&*self.volume, &self.dir, number, self.network)?;
         segment.find_decisions(last)?;
         let segment = Arc::new(segment);
         self.keep_open(segment.clone());

@@ -7,8 +7,8 @@
 //! Which blocks are missing is known from the next segment's header; in the last segment, from the last decision that can be read. What was
 //! decided after that, the node fetches from its peers as any node does that was away.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fusion_types::limits::BLOCK_BYTES_MAX;
 use fusion_types::{DecidedBlock, Genesis, Height, SealedBlock, State, encode};
@@ -16,6 +16,7 @@ use fusion_types::{DecidedBlock, Genesis, Height, SealedBlock, State, encode};
 use super::check::{Check, Report, follow};
 use super::frame::{Kind, Write};
 use super::segment::{Decision, Header, Segment, path_of};
+use super::volume::{Volume, VolumeFile};
 use super::{StoreError, disk, log};
 
 /// What a repair did.
@@ -57,25 +58,27 @@ type Fetch<'a> = &'a mut dyn FnMut(Height) -> Result<DecidedBlock, String>;
 /// # Errors
 /// [`RepairError`]: a block cannot be had, a node runs on the folder, or the disk fails.
 pub fn repair(
+    volume: &dyn Volume,
     home: &Path,
     genesis: &Genesis,
     fetch: Fetch<'_>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Repaired, RepairError> {
     let dir = home.join("log");
-    let _lock = disk::lock(&dir)?;
-    let numbers = log::listed(&dir)?;
+    let _lock = disk::lock(volume, &dir)?;
+    let numbers = log::listed(volume, &dir)?;
     let last = numbers.last().copied().unwrap_or(0);
-    let mut check = Check::start(&dir, &numbers, genesis, progress)?;
+    let mut check = Check::start(volume, &dir, &numbers, genesis, progress)?;
     let (mut files, mut fetched, mut kept) = (Vec::new(), Vec::new(), None);
     for number in 1..=last {
         let (state, report) = (check.state.clone(), check.report.clone());
         match check.file(&dir, number, number == last) {
             Ok(()) => continue,
-            Err(error) if !is_damage(&error, &path_of(&dir, number)) => return Err(error.into()),
+            Err(error) if !is_damage(volume, &error, &path_of(&dir, number)) => return Err(error.into()),
             Err(error) => tracing::warn!(%error, "this segment is written again"),
         }
         let rebuild = Rebuild {
+            volume,
             dir: &dir,
             genesis,
             number,
@@ -97,16 +100,17 @@ pub fn repair(
 }
 
 /// Whether other nodes can help: the file is damaged, unreadable or gone.
-fn is_damage(error: &StoreError, path: &Path) -> bool {
+fn is_damage(volume: &dyn Volume, error: &StoreError, path: &Path) -> bool {
     match error {
         StoreError::Corrupt { .. } => true,
-        StoreError::Io { action, .. } => *action == "read" || !path.exists(),
+        StoreError::Io { action, .. } => *action == "read" || matches!(volume.exists(path), Ok(false)),
         _ => false,
     }
 }
 
 /// One segment that is written again.
 struct Rebuild<'a> {
+    volume: &'a dyn Volume,
     dir: &'a Path,
     genesis: &'a Genesis,
     number: u64,
@@ -121,31 +125,31 @@ impl Rebuild<'_> {
         let header = Header {
             network: self.genesis.network(),
             number: self.number,
-            salt: log::salt()?,
+            salt: disk::salt(self.volume)?,
             state: state.clone(),
         };
         let bytes = header.encode();
         let start = bytes.len() as u64;
         let mut draft = Draft {
-            file: disk::draft(&path, &bytes, start, false)?,
+            file: disk::draft(self.volume, &path, &bytes, start, false)?,
             path: &path,
             salt: header.salt,
             end: start,
         };
         let filled = self.fill(&mut draft, old.as_ref(), state, fetch);
-        let fetched = filled.inspect_err(|_| disk::discard(&path))?;
-        disk::sync(&draft.file, &path)?;
+        let fetched = filled.inspect_err(|_| disk::discard(self.volume, &path))?;
+        disk::sync(&*draft.file, &path)?;
         // In the last segment there may be more than could be read, and nobody else says how much.
-        let kept = (self.is_last && path.exists())
-            .then(|| disk::link_aside(&path))
+        let kept = (self.is_last && disk::exists(self.volume, &path)?)
+            .then(|| disk::link_aside(self.volume, &path))
             .transpose()?;
-        disk::publish(&path)?;
+        disk::publish(self.volume, &path)?;
         Ok((fetched, kept))
     }
 
     /// The file as it is, as far as it can be read at all. Without its header nothing in it can be told from noise.
     fn readable(&self, anchor: Height) -> Option<Segment> {
-        let (old, _) = Segment::open(self.dir, self.number, self.genesis.network()).ok()?;
+        let (old, _) = Segment::open(self.volume, self.dir, self.number, self.genesis.network()).ok()?;
         old.find_decisions(Height(u64::MAX)).ok()?;
         Some(old).filter(|old| old.anchor == anchor)
     }
@@ -156,7 +160,7 @@ impl Rebuild<'_> {
         if self.is_last {
             return Ok(found.unwrap_or(anchor));
         }
-        let next = Segment::open(self.dir, self.number + 1, self.genesis.network());
+        let next = Segment::open(self.volume, self.dir, self.number + 1, self.genesis.network());
         match (next, found) {
             (Ok((next, _)), _) => Ok(next.anchor),
             (Err(_), Some(found)) => Ok(found),
@@ -203,7 +207,7 @@ impl Rebuild<'_> {
 
 /// The new file before it has its name.
 struct Draft<'a> {
-    file: File,
+    file: Arc<dyn VolumeFile>,
     path: &'a Path,
     salt: u32,
     end: u64,
@@ -239,7 +243,7 @@ impl Draft<'_> {
     }
 
     fn append(&mut self, write: &Write) -> Result<(), StoreError> {
-        disk::write_at(&self.file, self.path, &write.bytes, write.start())?;
+        disk::write_at(&*self.file, self.path, &write.bytes, write.start())?;
         self.end = write.end();
         Ok(())
     }

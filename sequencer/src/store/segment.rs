@@ -21,7 +21,6 @@
 //! Promises: a `.seg` file has a durable header from the moment it has its name. Leaves to others: which file is read
 //! when (`reader.rs`) and what is appended (`log.rs`).
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -30,6 +29,7 @@ use fusion_types::limits::{BLOCK_BYTES_MAX, COMMITTEE_MAX};
 use fusion_types::{BlockId, Certificate, DecidedBlock, Height, NetworkId, SealedBlock, State, decode_exact, encode};
 
 use super::frame::{Frame, Frames, Kind};
+use super::volume::{Volume, VolumeFile};
 use super::{RawBlock, StoreError, disk};
 
 const MAGIC: &[u8; 8] = b"FUSIONSG";
@@ -150,7 +150,7 @@ impl Decision {
 #[derive(Debug)]
 pub(super) struct Segment {
     pub path: PathBuf,
-    pub file: Arc<File>,
+    pub file: Arc<dyn VolumeFile>,
     pub number: u64,
     pub salt: u32,
     /// The last height before this segment.
@@ -168,12 +168,17 @@ pub(super) fn path_of(dir: &Path, number: u64) -> PathBuf {
 
 impl Segment {
     /// Opens segment `number` and reads its header.
-    pub(super) fn open(dir: &Path, number: u64, network: NetworkId) -> Result<(Self, State), StoreError> {
+    pub(super) fn open(
+        volume: &dyn Volume,
+        dir: &Path,
+        number: u64,
+        network: NetworkId,
+    ) -> Result<(Self, State), StoreError> {
         let path = path_of(dir, number);
-        let file = disk::open(&path)?;
-        let bytes = disk::read_start(&file, &path, FIXED_BYTES)?;
+        let file = disk::open(volume, &path)?;
+        let bytes = disk::read_start(&*file, &path, FIXED_BYTES)?;
         let length = Header::length(&bytes).min(HEADER_BYTES_MAX);
-        let bytes = disk::read_start(&file, &path, length)?;
+        let bytes = disk::read_start(&*file, &path, length)?;
         let decoded = Header::decode(&bytes);
         let (header, start) = decoded.map_err(|what| StoreError::corrupt(&path, 0, Height(0), what))?;
         if header.network != network {
@@ -191,18 +196,18 @@ impl Segment {
     }
 
     /// Creates a segment; `length` bytes are reserved for it.
-    pub(super) fn create(dir: &Path, header: &Header, length: u64) -> Result<Self, StoreError> {
+    pub(super) fn create(volume: &dyn Volume, dir: &Path, header: &Header, length: u64) -> Result<Self, StoreError> {
         let path = path_of(dir, header.number);
         let bytes = header.encode();
         let start = bytes.len() as u64;
-        let file = disk::replace(&path, &bytes, length.max(start), false)?;
+        let file = disk::replace(volume, &path, &bytes, length.max(start), false)?;
         Ok(Self::of(path, file, header, start))
     }
 
-    fn of(path: PathBuf, file: File, header: &Header, start: u64) -> Self {
+    fn of(path: PathBuf, file: Arc<dyn VolumeFile>, header: &Header, start: u64) -> Self {
         Self {
             path,
-            file: Arc::new(file),
+            file,
             number: header.number,
             salt: header.salt,
             anchor: header.state.height,
@@ -212,10 +217,10 @@ impl Segment {
     }
 
     #[cfg(test)]
-    pub(super) fn with_file(&self, file: File) -> Self {
+    pub(super) fn with_file(&self, file: Arc<dyn VolumeFile>) -> Self {
         Self {
             path: self.path.clone(),
-            file: Arc::new(file),
+            file,
             number: self.number,
             salt: self.salt,
             anchor: self.anchor,
@@ -226,7 +231,7 @@ impl Segment {
 
     pub(super) fn frames(&self) -> Frames<'_> {
         Frames {
-            file: &self.file,
+            file: &*self.file,
             path: &self.path,
             salt: self.salt,
         }

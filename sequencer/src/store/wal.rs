@@ -22,7 +22,6 @@
 //! until that height is decided. Leaves to others: to notice that the last of the records are lost (the guard knows), and
 //! to stay silent for that height.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,7 +30,8 @@ use fusion_types::{Height, NetworkId};
 
 use super::flush::Written;
 use super::frame::{Frames, Kind, Write};
-use super::{RecoveredWal, StoreError, WalStatus, disk, log};
+use super::volume::{Volume, VolumeFile};
+use super::{RecoveredWal, StoreError, WalStatus, disk};
 
 const MAGIC: &[u8; 8] = b"FUSIONWL";
 const VERSION: u32 = 1;
@@ -56,7 +56,7 @@ pub(super) struct Wal {
 #[derive(Debug)]
 struct Half {
     path: PathBuf,
-    file: Arc<File>,
+    file: Arc<dyn VolumeFile>,
     salt: u32,
     length: u64,
     /// Whose records it holds.
@@ -83,16 +83,16 @@ impl Wal {
     /// # Errors
     /// [`StoreError`] of the system only, or for files of another network.
     pub(super) fn open(
+        volume: &dyn Volume,
         dir: &Path,
         network: NetworkId,
         height: Height,
         used: bool,
     ) -> Result<(Self, RecoveredWal), StoreError> {
-        disk::create_dir(dir)?;
         let paths = [dir.join("even"), dir.join("odd")];
-        let used = used || paths.iter().any(|path| path.exists());
+        let used = used || disk::exists(volume, &paths[0])? || disk::exists(volume, &paths[1])?;
         let [even, odd] = paths;
-        let mut opened = [open_half(&even, network)?, open_half(&odd, network)?];
+        let mut opened = [open_half(volume, &even, network)?, open_half(volume, &odd, network)?];
         let current = parity(height);
         let (mut status, mut records) = (WalStatus::Readable, Vec::new());
         match &mut opened[current] {
@@ -110,14 +110,16 @@ impl Wal {
         let doubt = (status != WalStatus::Readable).then_some(height);
         let [even_found, odd_found] = opened;
         let mut files = [
-            settle(even, network, even_found, doubt.filter(|_| current == 0))?,
-            settle(odd, network, odd_found, doubt.filter(|_| current == 1))?,
+            settle(volume, even, network, even_found, doubt.filter(|_| current == 0))?,
+            settle(volume, odd, network, odd_found, doubt.filter(|_| current == 1))?,
         ];
         if status == WalStatus::Readable {
             files[current].forget_after_tail()?;
         }
         // The other file holds a decided height, or one that the log does not reach: that must not come back either.
         files[1 - current].forget_after_tail()?;
+        // A process that was killed may have written what was read without a sync.
+        disk::sync(&*files[current].file, &files[current].path)?;
         Ok((Self { files }, RecoveredWal { status, records }))
     }
 
@@ -141,7 +143,7 @@ impl Wal {
         let half = &mut self.files[parity(height)];
         if write.end() > half.length {
             let length = write.end().next_multiple_of(LENGTH);
-            disk::allocate(&half.file, &half.path, length)?;
+            disk::allocate(&*half.file, &half.path, length)?;
             half.length = length;
         }
         Ok(())
@@ -150,7 +152,7 @@ impl Wal {
     /// Writes what was prepared and reserved.
     pub(super) fn write(&mut self, height: Height, write: &Write) -> Result<Written, StoreError> {
         let half = &mut self.files[parity(height)];
-        disk::write_at(&half.file, &half.path, &write.bytes, write.start())?;
+        disk::write_at(&*half.file, &half.path, &write.bytes, write.start())?;
         half.height = height;
         half.tail = write.end();
         Ok(Written {
@@ -163,7 +165,7 @@ impl Wal {
 impl Half {
     fn frames(&self) -> Frames<'_> {
         Frames {
-            file: &self.file,
+            file: &*self.file,
             path: &self.path,
             salt: self.salt,
         }
@@ -203,20 +205,20 @@ impl Half {
         let mut offset = self.tail;
         while offset < end {
             let step = usize::try_from(end - offset).unwrap_or(usize::MAX).min(zeros.len());
-            disk::write_at(&self.file, &self.path, &zeros[..step], offset)?;
+            disk::write_at(&*self.file, &self.path, &zeros[..step], offset)?;
             offset += step as u64;
         }
-        disk::sync(&self.file, &self.path)
+        disk::sync(&*self.file, &self.path)
     }
 }
 
-fn open_half(path: &Path, network: NetworkId) -> Result<Opened, StoreError> {
-    if !path.exists() {
+fn open_half(volume: &dyn Volume, path: &Path, network: NetworkId) -> Result<Opened, StoreError> {
+    if !disk::exists(volume, path)? {
         return Ok(Opened::Missing);
     }
-    let file = disk::open(path)?;
-    let bytes = disk::read_start(&file, path, HEADER_BYTES)?;
-    let length = disk::length_of(&file, path)?;
+    let file = disk::open(volume, path)?;
+    let bytes = disk::read_start(&*file, path, HEADER_BYTES)?;
+    let length = disk::length_of(&*file, path)?;
     let sound = bytes.len() == HEADER_BYTES
         && bytes[..8] == MAGIC[..]
         && bytes[8..12] == VERSION.to_le_bytes()
@@ -235,7 +237,7 @@ fn open_half(path: &Path, network: NetworkId) -> Result<Opened, StoreError> {
     let doubtful = bytes[48..56].try_into().map_or(0, u64::from_le_bytes);
     let half = Half {
         path: path.to_owned(),
-        file: Arc::new(file),
+        file,
         salt: u32::from_le_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]),
         length,
         height: Height(0),
@@ -245,15 +247,21 @@ fn open_half(path: &Path, network: NetworkId) -> Result<Opened, StoreError> {
 }
 
 /// The file to go on with: the one found, or a new one where there is none or none to trust.
-fn settle(path: PathBuf, network: NetworkId, found: Opened, doubt: Option<Height>) -> Result<Half, StoreError> {
+fn settle(
+    volume: &dyn Volume,
+    path: PathBuf,
+    network: NetworkId,
+    found: Opened,
+    doubt: Option<Height>,
+) -> Result<Half, StoreError> {
     match (found, doubt) {
         (Opened::Good(half, _), None) => Ok(half),
-        _ => create_half(path, network, doubt.unwrap_or(Height(0))),
+        _ => create_half(volume, path, network, doubt.unwrap_or(Height(0))),
     }
 }
 
-fn create_half(path: PathBuf, network: NetworkId, doubtful: Height) -> Result<Half, StoreError> {
-    let salt = log::salt()?;
+fn create_half(volume: &dyn Volume, path: PathBuf, network: NetworkId, doubtful: Height) -> Result<Half, StoreError> {
+    let salt = disk::salt(volume)?;
     let mut bytes = Vec::with_capacity(HEADER_BYTES);
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&VERSION.to_le_bytes());
@@ -261,10 +269,10 @@ fn create_half(path: PathBuf, network: NetworkId, doubtful: Height) -> Result<Ha
     bytes.extend_from_slice(network.0.as_slice());
     bytes.extend_from_slice(&doubtful.0.to_le_bytes());
     bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
-    let file = disk::replace(&path, &bytes, LENGTH, true)?;
+    let file = disk::replace(volume, &path, &bytes, LENGTH, true)?;
     Ok(Half {
         path,
-        file: Arc::new(file),
+        file,
         salt,
         length: LENGTH,
         height: Height(0),

@@ -12,6 +12,28 @@ use alloy_primitives::{B256, keccak256};
 use fusion_consensus::Message;
 use fusion_types::{BlockId, DecidedBlock, NetworkId};
 
+/// Who signed for which height, round and kind; proposals are of kind 0.
+pub(crate) type Place = (B256, u64, u32, u8);
+
+/// What a message says at its place, if a validator signed it.
+pub(crate) fn signed(message: &Message) -> Option<(Place, String)> {
+    match message {
+        Message::Vote(vote) => {
+            let kind = match vote.kind {
+                fusion_types::VoteKind::Prevote => 1,
+                fusion_types::VoteKind::Precommit => 2,
+            };
+            let place = (vote.validator.0, vote.height.0, vote.round.0, kind);
+            Some((place, format!("{:?}", vote.block)))
+        }
+        Message::Proposal(proposal) => {
+            let place = (proposal.proposer.0, proposal.height.0, proposal.round.0, 0);
+            Some((place, format!("{:?} {:?}", proposal.block, proposal.valid_round)))
+        }
+        _ => None,
+    }
+}
+
 /// Everything that any node ever made visible.
 #[derive(Debug, Default)]
 pub(crate) struct Checker {
@@ -21,7 +43,7 @@ pub(crate) struct Checker {
     seen: BTreeSet<(u64, B256)>,
     checked_height: u64,
     published: BTreeMap<usize, u64>,
-    signed: BTreeMap<(B256, u64, u32, u8), String>,
+    signed: BTreeMap<Place, String>,
     pub(crate) transactions: u64,
 }
 
@@ -109,23 +131,7 @@ impl Checker {
 
     /// A node sent a message of its own.
     pub(crate) fn sent(&mut self, message: &Message) {
-        let (key, value) = match message {
-            Message::Vote(vote) => {
-                let kind = match vote.kind {
-                    fusion_types::VoteKind::Prevote => 1,
-                    fusion_types::VoteKind::Precommit => 2,
-                };
-                (
-                    (vote.validator.0, vote.height.0, vote.round.0, kind),
-                    format!("{:?}", vote.block),
-                )
-            }
-            Message::Proposal(proposal) => (
-                (proposal.proposer.0, proposal.height.0, proposal.round.0, 0),
-                format!("{:?} {:?}", proposal.block, proposal.valid_round),
-            ),
-            _ => return,
-        };
+        let Some((key, value)) = signed(message) else { return };
         let first = self.signed.entry(key).or_insert_with(|| value.clone());
         assert_eq!(*first, value, "double signature: {key:?}");
     }

@@ -1,120 +1,51 @@
-//! A node's disk: what is written stays pending until a flush; a crash keeps an arbitrary part of the pending writes.
+//! A node's disk in the simulation: the real store on a simulated volume.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::path::Path;
 
-use alloy_primitives::Bytes;
 use fusion_sequencer::core::Recovery;
-use fusion_sequencer::store::Record;
-use fusion_types::{BlockId, DecidedBlock, Genesis, Height, SealedBlock};
+use fusion_sequencer::store::{Files, Options, Recovered, StoreError};
+use fusion_types::Genesis;
 
-use crate::rng::Rng;
+use crate::volume::SimVolume;
 
-/// Durable content, and writes that a crash may lose.
-#[derive(Debug, Default)]
-pub(crate) struct Disk {
-    bodies: BTreeMap<BlockId, Arc<SealedBlock>>,
-    decided: Vec<DecidedBlock>,
-    wal: Vec<(Height, Bytes)>,
-    wal_lost: bool,
-    guard: Option<Bytes>,
-    pending: Vec<Record>,
+/// The home of every simulated node, on its own disk.
+pub(crate) const HOME: &str = "/node";
+
+/// Small segments, so that short histories cross many of them.
+pub(crate) fn options() -> Options {
+    Options {
+        segment_bytes: 32 * 1024,
+        recent_bytes: 0,
+        ..Options::default()
+    }
 }
 
-impl Disk {
-    pub(crate) fn write(&mut self, records: Vec<Record>) {
-        self.pending.extend(records);
-    }
+/// Opens the node's files as a start does.
+pub(crate) fn try_open(volume: &SimVolume, genesis: &Genesis) -> Result<(Files, Recovered), StoreError> {
+    Files::open(volume.shared(), Path::new(HOME), genesis, options())
+}
 
-    pub(crate) fn flush(&mut self) {
-        for record in std::mem::take(&mut self.pending) {
-            self.persist(record);
-        }
-    }
+/// Opens the files of a node whose disk took no damage at rest.
+pub(crate) fn open(volume: &SimVolume, genesis: &Genesis) -> (Files, Recovery) {
+    let (files, recovered) = try_open(volume, genesis).expect("a power cut damages nothing");
+    (files, recovery(recovered))
+}
 
-    /// The power goes: of each file's pending writes a prefix survives. The log survives at least as far as the
-    /// write-ahead log and the guard do, as the store syncs it first when a batch decides.
-    pub(crate) fn crash(&mut self, rng: &mut Rng) {
-        let pending = std::mem::take(&mut self.pending);
-        let decides = pending.iter().any(|record| matches!(record, Record::Decision(_)));
-        let (log, rest): (Vec<_>, Vec<_>) = pending
-            .into_iter()
-            .partition(|record| matches!(record, Record::Body(_) | Record::Decision(_)));
-        let kept = rng.below(log.len() as u64 + 1) as usize;
-        let log_whole = kept == log.len();
-        log.into_iter().take(kept).for_each(|record| self.persist(record));
-        if decides && !log_whole {
-            return;
-        }
-        let (wal, guard): (Vec<_>, Vec<_>) = rest
-            .into_iter()
-            .partition(|record| matches!(record, Record::Wal { .. }));
-        let kept_wal = rng.below(wal.len() as u64 + 1) as usize;
-        wal.into_iter().take(kept_wal).for_each(|record| self.persist(record));
-        let kept_guard = rng.below(guard.len() as u64 + 1) as usize;
-        guard
-            .into_iter()
-            .take(kept_guard)
-            .for_each(|record| self.persist(record));
+/// What the core is told, as at the start of a node.
+pub(crate) fn recovery(recovered: Recovered) -> Recovery {
+    Recovery {
+        wal_readable: recovered.remembers_all(),
+        state: recovered.state,
+        wal: recovered.wal.records,
+        guard: recovered.guard,
+        bodies: recovered.bodies,
+        evidence: Vec::new(),
     }
+}
 
-    /// The write-ahead log is gone, as after a lost file.
-    pub(crate) fn lose_wal(&mut self) {
-        self.wal.clear();
-        self.wal_lost = true;
-    }
-
-    pub(crate) fn decided(&self) -> &[DecidedBlock] {
-        &self.decided
-    }
-
-    fn persist(&mut self, record: Record) {
-        match record {
-            Record::Body(block) => {
-                self.bodies.insert(block.id(), block);
-            }
-            Record::Decision(certificate) => {
-                let block = self
-                    .bodies
-                    .get(&certificate.block)
-                    .expect("a decision follows its body")
-                    .clone();
-                self.decided.push(DecidedBlock { block, certificate });
-            }
-            Record::Wal { height, bytes } => {
-                self.wal_lost = false;
-                self.wal.retain(|(of, _)| height.0 <= of.0 + 1);
-                self.wal.push((height, bytes));
-            }
-            Record::Guard(bytes) => self.guard = Some(bytes),
-        }
-    }
-
-    /// What a start finds: what the store's recovery finds in the real files.
-    pub(crate) fn recover(&mut self, genesis: &Genesis) -> Recovery {
-        self.pending.clear();
-        let mut state = genesis.state();
-        for decided in &self.decided {
-            let id = decided.block.id();
-            state
-                .apply(decided.block.block(), id, genesis.committee())
-                .expect("the log continues itself");
-        }
-        let height = state.height.next();
-        let undecided = |block: &&Arc<SealedBlock>| block.header().height == height;
-        self.bodies.retain(|_, block| height.0 <= block.header().height.0 + 2);
-        Recovery {
-            wal: self
-                .wal
-                .iter()
-                .filter(|(of, _)| *of == height)
-                .map(|(_, bytes)| bytes.clone())
-                .collect(),
-            wal_readable: !self.wal_lost,
-            guard: self.guard.clone(),
-            bodies: self.bodies.values().filter(undecided).cloned().collect(),
-            evidence: Vec::new(),
-            state,
-        }
+/// The write-ahead log is gone, as after a lost file.
+pub(crate) fn lose_wal(volume: &SimVolume) {
+    for name in ["wal/even", "wal/odd"] {
+        volume.remove(&Path::new(HOME).join(name));
     }
 }

@@ -1,5 +1,5 @@
-//! Whole nodes in one thread: the same `Core::turn` as in production, virtual time, lossy and partitioned connections,
-//! crashes that lose unflushed writes. One seed, one history.
+//! Whole nodes in one thread: the same `Core::turn` and the same store as in production, virtual time, lossy and partitioned
+//! connections, disks in memory that lose any part of what was not synced. One seed, one history.
 //!
 //! `FUSION_SIM_SEED=7 cargo test -p fusion-sequencer --test sim` replays one seed;
 //! `FUSION_SIM_SEEDS=5000` runs as many. The defaults fit a coffee break, not a night.
@@ -11,12 +11,17 @@
 )]
 
 mod checker;
+mod damage;
 mod disk;
+mod network;
+mod power;
 mod rng;
+mod volume;
 mod world;
 
 use std::time::Duration;
 
+use volume::Counts;
 use world::{Faults, Plan, World};
 
 fn plan(nodes: usize) -> Plan {
@@ -28,6 +33,7 @@ fn plan(nodes: usize) -> Plan {
         crash_every: Duration::from_secs(2),
         partition_every: Duration::from_secs(5),
         lose_wal: 0,
+        recorded: false,
         submit_every: Duration::from_millis(37),
     }
 }
@@ -46,7 +52,7 @@ fn is_full_run() -> bool {
 }
 
 /// Runs a seed to its end and demands that every node went on after the faults ended.
-fn run(seed: u64, plan: Plan) -> (Faults, u64) {
+fn run(seed: u64, plan: Plan) -> World {
     println!("seed {seed}");
     let mut world = World::new(seed, plan);
     world.run();
@@ -56,7 +62,7 @@ fn run(seed: u64, plan: Plan) -> (Faults, u64) {
         least + 3 > most && most > 10,
         "liveness: seed {seed} ends at heights {heights:?}"
     );
-    (world.faults.clone(), world.checker.transactions)
+    world
 }
 
 #[test]
@@ -90,11 +96,14 @@ fn without_faults_every_transaction_is_decided() {
 
 #[test]
 fn four_nodes_keep_their_promises_through_crashes_and_partitions() {
-    let mut faults = Faults::default();
+    let (mut faults, mut disks) = (Faults::default(), Counts::default());
     for seed in seeds(60) {
-        faults.add(&run(seed, plan(4)).0);
+        let world = run(seed, plan(4));
+        faults.add(&world.faults);
+        disks.add(&world.disks());
     }
     assert!(!is_full_run() || faults.all_but_wal_losses_happened(), "{faults:?}");
+    assert!(!is_full_run() || disks.every_tear_happened(), "{disks:?}");
 }
 
 #[test]
@@ -108,7 +117,7 @@ fn seven_nodes_keep_their_promises_through_crashes_and_partitions() {
 fn a_node_that_loses_its_write_ahead_log_never_signs_twice() {
     let mut faults = Faults::default();
     for seed in seeds(40) {
-        faults.add(&run(seed, Plan { lose_wal: 2, ..plan(4) }).0);
+        faults.add(&run(seed, Plan { lose_wal: 2, ..plan(4) }).faults);
     }
     assert!(!is_full_run() || faults.wal_losses > 10, "{faults:?}");
 }

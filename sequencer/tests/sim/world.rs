@@ -7,17 +7,15 @@ use std::time::Duration;
 use alloy_primitives::{B256, Bytes, keccak256};
 use ed25519_dalek::SigningKey;
 use fusion_consensus::{Message, PeerId, Recipient};
-use fusion_mempool::PoolTransaction;
 use fusion_sequencer::core::{Action, Core, CoreConfig, Event, Now, RequestId};
-use fusion_sequencer::store::Record;
-use fusion_types::{
-    Committee, Epoch, Genesis, LaneHashes, Ordering, RollupConfig, RollupId, RollupKind, Validator, ValidatorId,
-    transaction_hash,
-};
+use fusion_sequencer::store::{Files, Record};
+use fusion_types::{DecidedBlock, Genesis, Height, LaneHashes, RollupId, State};
 
 use crate::checker::Checker;
-use crate::disk::Disk;
+use crate::disk;
+use crate::network::{genesis, transaction};
 use crate::rng::Rng;
+use crate::volume::{Counts, SimVolume, Snapshot};
 
 /// What a run does. Times are virtual.
 #[derive(Debug, Clone)]
@@ -35,6 +33,8 @@ pub(crate) struct Plan {
     pub(crate) partition_every: Duration,
     /// A node loses its write-ahead log in every so many crashes; zero for never. Only node 0 does.
     pub(crate) lose_wal: u64,
+    /// Whether what node 0 commits is kept.
+    pub(crate) recorded: bool,
     /// Time between two transactions of the clients.
     pub(crate) submit_every: Duration,
 }
@@ -69,7 +69,9 @@ enum What {
 
 struct Node {
     core: Option<Core>,
-    disk: Disk,
+    volume: SimVolume,
+    /// What the core's records go to, as long as it runs.
+    files: Option<Files>,
     incarnation: u64,
     woken_at: Option<Duration>,
     clock_ahead_ms: u64,
@@ -119,30 +121,25 @@ pub(crate) struct World {
     trace: B256,
     pub(crate) checker: Checker,
     pub(crate) faults: Faults,
+    /// Node 0 after each of its commits, for whoever goes on from there.
+    pub(crate) moments: Vec<Moment>,
 }
 
-fn key(n: u64) -> SigningKey {
-    SigningKey::from_bytes(&keccak256([b"simulated key".as_slice(), &n.to_be_bytes()].concat()).0)
+/// A node right after a commit.
+#[derive(Debug)]
+pub(crate) struct Moment {
+    /// Its disk.
+    pub(crate) disk: Snapshot,
+    /// What was committed.
+    pub(crate) records: Vec<Record>,
+    /// The replicated state then.
+    pub(crate) state: State,
+    /// What it sent until the next commit.
+    pub(crate) sent: Vec<Message>,
 }
 
-fn genesis(nodes: usize) -> (Arc<Genesis>, Vec<SigningKey>) {
-    let mut keys: Vec<SigningKey> = (0..nodes as u64).map(key).collect();
-    keys.sort_by_key(|key| key.verifying_key().to_bytes());
-    let validator = |(n, key): (usize, &SigningKey)| Validator {
-        id: ValidatorId(B256::from(key.verifying_key().to_bytes())),
-        peer: B256::with_last_byte(u8::try_from(n + 1).expect("few nodes")),
-        power: 1,
-    };
-    let committee = Committee::new(Epoch(0), keys.iter().enumerate().map(validator).collect()).expect("a committee");
-    let rollup = |id: u64| RollupConfig {
-        id: RollupId(id),
-        kind: RollupKind::Opaque,
-        ordering: Ordering::Fcfs,
-        weight: 1,
-    };
-    let genesis = Genesis::new("simulation".into(), 1_000, committee, vec![rollup(7), rollup(8)]).expect("a genesis");
-    (Arc::new(genesis), keys)
-}
+/// A commit writes and syncs three files; it is cut off anywhere in between, or the next one is.
+const OPERATIONS_OF_A_COMMIT: u64 = 8;
 
 impl World {
     pub(crate) fn new(seed: u64, plan: Plan) -> Self {
@@ -157,7 +154,8 @@ impl World {
         let nodes = (0..plan.nodes)
             .map(|_| Node {
                 core: None,
-                disk: Disk::default(),
+                volume: SimVolume::new(rng.next()),
+                files: None,
                 incarnation: 0,
                 woken_at: None,
                 clock_ahead_ms: rng.below(200),
@@ -180,6 +178,7 @@ impl World {
             healed: false,
             trace: B256::ZERO,
             faults: Faults::default(),
+            moments: Vec::new(),
             plan,
         };
         for node in 0..world.nodes.len() {
@@ -204,6 +203,11 @@ impl World {
             self.happen(what);
         }
         self.trace
+    }
+
+    /// What a node needs to know besides its disk.
+    pub(crate) fn config(&self, node: usize) -> CoreConfig {
+        CoreConfig::new(self.genesis.clone(), Some(self.keys[node].clone()))
     }
 
     /// Heights that each node published.
@@ -331,13 +335,28 @@ impl World {
             }
         }
         if !records.is_empty() {
-            self.nodes[node].disk.write(records);
+            let Node {
+                core, files, volume, ..
+            } = &mut self.nodes[node];
             if !self.healed && self.plan.crash_every > Duration::ZERO && self.rng.chance(1) {
                 self.faults.torn_flushes += 1;
+                volume.power_off_after(1 + self.rng.below(OPERATIONS_OF_A_COMMIT));
+            }
+            let state = core.as_ref().expect("it acts").state();
+            let committed = files.as_mut().expect("it runs").commit(&records, state);
+            if let Err(error) = committed {
+                assert!(volume.is_off(), "{error}");
                 self.crash(node);
                 return;
             }
-            self.nodes[node].disk.flush();
+            if node == 0 && self.plan.recorded {
+                self.moments.push(Moment {
+                    disk: volume.snapshot(),
+                    state: state.clone(),
+                    records,
+                    sent: Vec::new(),
+                });
+            }
         }
         for action in visible {
             if self.nodes[node].core.is_none() {
@@ -346,6 +365,20 @@ impl World {
             self.show(node, action);
         }
         self.set_alarm(node);
+    }
+
+    /// A decided block, read from the node's log.
+    fn block(&self, node: usize, height: Height) -> Option<DecidedBlock> {
+        let files = self.nodes[node].files.as_ref()?;
+        let block = files.block(height).expect("its disk is sound");
+        block.map(Arc::unwrap_or_clone)
+    }
+
+    /// What the disks did.
+    pub(crate) fn disks(&self) -> Counts {
+        let mut all = Counts::default();
+        self.nodes.iter().for_each(|node| all.add(&node.volume.counts()));
+        all
     }
 
     fn set_alarm(&mut self, node: usize) {
@@ -371,20 +404,16 @@ impl World {
                 self.checker.decided(node, &decided);
             }
             Action::ServeSync { peer, from, to } => {
-                let decided = self.nodes[node].disk.decided();
-                let range = decided
-                    .iter()
-                    .filter(|d| from <= d.block.header().height && d.block.header().height <= to);
-                let blocks: Vec<_> = range.take(16).cloned().collect();
+                let blocks = (from.0..=to.0)
+                    .take(16)
+                    .map_while(|height| self.block(node, Height(height)));
+                let blocks: Vec<_> = blocks.collect();
                 self.send(node, Recipient::Peer(peer), Message::SyncResponse { from, blocks });
             }
             Action::ServeBlock { peer, height, id } => {
-                let decided = self.nodes[node].disk.decided();
-                let found = decided
-                    .iter()
-                    .find(|d| d.block.header().height == height && d.block.id() == id);
-                if let Some(block) = found.map(|d| d.block.clone()) {
-                    self.send(node, Recipient::Peer(peer), Message::Block(block));
+                let found = self.block(node, height).filter(|decided| decided.block.id() == id);
+                if let Some(decided) = found {
+                    self.send(node, Recipient::Peer(peer), Message::Block(decided.block));
                 }
             }
             Action::Fatal(reason) => {
@@ -399,6 +428,11 @@ impl World {
 
     fn send(&mut self, from: usize, to: Recipient, message: Message) {
         self.checker.sent(&message);
+        if from == 0
+            && let Some(moment) = self.moments.last_mut()
+        {
+            moment.sent.push(message.clone());
+        }
         let bytes = message.encode();
         self.note(&bytes);
         let class = message.class();
@@ -464,10 +498,11 @@ impl World {
         self.faults.crashes += 1;
         self.nodes[node].incarnation += 1;
         self.nodes[node].woken_at = None;
-        self.nodes[node].disk.crash(&mut self.rng);
+        self.nodes[node].volume.power_off();
+        self.nodes[node].files = None;
         if node == 0 && self.plan.lose_wal > 0 && self.rng.below(self.plan.lose_wal) == 0 {
             self.faults.wal_losses += 1;
-            self.nodes[node].disk.lose_wal();
+            disk::lose_wal(&self.nodes[node].volume);
         }
         for other in 0..self.nodes.len() {
             self.link(node, other, false);
@@ -480,11 +515,15 @@ impl World {
         if self.nodes[node].core.is_some() {
             return;
         }
-        let recovery = self.nodes[node].disk.recover(&self.genesis);
-        self.checker.restarted(node, self.nodes[node].disk.decided());
-        let config = CoreConfig::new(self.genesis.clone(), Some(self.keys[node].clone()));
-        let mut core = Core::new(config, recovery).expect("a node can always start again");
-        for decided in self.nodes[node].disk.decided().iter().rev() {
+        self.nodes[node].volume.power_on();
+        let (files, recovery) = disk::open(&self.nodes[node].volume, &self.genesis);
+        let tip = files.tip().0;
+        self.nodes[node].files = Some(files);
+        let heights = (1..=tip.0).map(Height);
+        let log: Vec<_> = heights.map_while(|height| self.block(node, height)).collect();
+        self.checker.restarted(node, &log);
+        let mut core = Core::new(self.config(node), recovery).expect("a node can always start again");
+        for decided in log.iter().rev() {
             if !core.restore(&LaneHashes::from(&*decided.block)) {
                 break;
             }
@@ -536,14 +575,5 @@ impl World {
                 },
             );
         }
-    }
-}
-
-fn transaction(rollup: RollupId, payload: Bytes) -> PoolTransaction {
-    PoolTransaction {
-        rollup,
-        hash: transaction_hash(&payload),
-        payload,
-        evm: None,
     }
 }

@@ -11,7 +11,7 @@ use super::chain::{Chain, ROLLUPS};
 use super::{open, scratch};
 use crate::store::log::{Log, Opened};
 use crate::store::reader::Shared;
-use crate::store::{Record, StoreError, check};
+use crate::store::{LocalVolume, Record, StoreError, check};
 
 const SEGMENT_BYTES: u64 = 4096;
 
@@ -36,7 +36,7 @@ impl Image {
 }
 
 pub(super) fn open_log(dir: &Path, chain: &Chain) -> Result<Opened, StoreError> {
-    Log::open(dir, &chain.genesis, SEGMENT_BYTES)
+    Log::open(&LocalVolume::shared(), dir, &chain.genesis, SEGMENT_BYTES)
 }
 
 /// Writes the blocks up to `tip` in batches of one block, and returns the log.
@@ -63,6 +63,7 @@ pub(super) fn assert_nothing_wrong(dir: &Path, chain: &Chain, opened: Opened) ->
     assert_eq!(opened.state, *chain.state_at(tip.0.0), "state at height {}", tip.0);
     let segment = opened.log.segment().clone();
     let shared = Shared::new(
+        LocalVolume::shared(),
         dir.to_owned(),
         chain.genesis.network(),
         opened.segments,
@@ -129,7 +130,9 @@ fn difference(a: &[u8], b: &[u8]) -> (usize, usize) {
 fn bytes_that_look_like_a_record_in_a_payload_do_not_stop_the_start() {
     let (dir, mut chain) = (scratch(), Chain::of(2));
     let dir = dir.path();
-    let mut log = Log::open(dir, &chain.genesis, 64 * 1024).unwrap().log;
+    let mut log = Log::open(&LocalVolume::shared(), dir, &chain.genesis, 64 * 1024)
+        .unwrap()
+        .log;
     write(&mut log, &chain, &chain.records(1..=2), 2);
     // Records of this very file as the payload of a transaction: only their offsets are wrong.
     let planted = std::fs::read(dir.join("00000001.seg")).unwrap()[..2048].to_vec();
@@ -140,7 +143,7 @@ fn bytes_that_look_like_a_record_in_a_payload_do_not_stop_the_start() {
     bytes[tail - 2500] ^= 1;
     bytes[tail] ^= 1;
     std::fs::write(dir.join("00000001.seg"), bytes).unwrap();
-    let opened = Log::open(dir, &chain.genesis, 64 * 1024).unwrap();
+    let opened = Log::open(&LocalVolume::shared(), dir, &chain.genesis, 64 * 1024).unwrap();
     assert_eq!(opened.log.tip().0, Height(2));
     assert!(opened.cut_bytes > 2048);
 }
@@ -188,7 +191,7 @@ fn a_missing_segment_is_named() {
     std::fs::remove_file(home.path().join("log/00000002.seg")).unwrap();
     let error = crate::store::Store::open(home.path(), &chain.genesis, super::options()).unwrap_err();
     assert!(error.to_string().contains("00000002.seg"), "{error}");
-    assert!(check(home.path(), &chain.genesis, &mut |_, _| {}).is_err());
+    assert!(check(&LocalVolume, home.path(), &chain.genesis, &mut |_, _| {}).is_err());
 }
 
 #[test]
@@ -293,7 +296,7 @@ proptest! {
         let (chain, dir) = (Chain::of(9), scratch());
         let dir = dir.path();
         let segment_bytes = 64 * 1024;
-        let mut log = Log::open(dir, &chain.genesis, segment_bytes).unwrap().log;
+        let mut log = Log::open(&LocalVolume::shared(), dir, &chain.genesis, segment_bytes).unwrap().log;
         write(&mut log, &chain, &chain.records(1..=2), 2);
         let before = Image::of(dir);
         write(&mut log, &chain, &chain.records(3..=9), 9);
@@ -305,7 +308,7 @@ proptest! {
             }
         }
         std::fs::write(dir.join("00000001.seg"), bytes).unwrap();
-        let opened = Log::open(dir, &chain.genesis, segment_bytes).unwrap();
+        let opened = Log::open(&LocalVolume::shared(), dir, &chain.genesis, segment_bytes).unwrap();
         prop_assert!(opened.log.tip().0 >= Height(2));
         let tip = opened.log.tip().0.0;
         let readable = assert_nothing_wrong(dir, &chain, opened);
@@ -320,7 +323,7 @@ fn the_full_check_finds_every_flipped_bit() {
     let dir = home.path().join("log");
     std::fs::create_dir(&dir).unwrap();
     image.put(&dir);
-    let report = check(home.path(), &chain.genesis, &mut |_, _| {}).unwrap();
+    let report = check(&LocalVolume, home.path(), &chain.genesis, &mut |_, _| {}).unwrap();
     assert_eq!((report.blocks, report.undecided), (24, 1));
     let shared: Arc<Vec<(PathBuf, usize)>> = Arc::new(places(image));
     for (name, place) in shared.iter() {
@@ -329,7 +332,7 @@ fn the_full_check_finds_every_flipped_bit() {
         let mut flipped = bytes.clone();
         flipped[*place] ^= 1;
         std::fs::write(&path, flipped).unwrap();
-        let found = check(home.path(), &chain.genesis, &mut |_, _| {});
+        let found = check(&LocalVolume, home.path(), &chain.genesis, &mut |_, _| {});
         let seen = found.as_ref().map_or(true, |report| report.torn_bytes > 0);
         assert!(seen, "{} at {place}", name.display());
         std::fs::write(&path, bytes).unwrap();

@@ -95,7 +95,7 @@ fn fill_the_disk() {
 
 /// A segment whose file takes writes and cannot be synced, or takes none at all.
 fn replace_log_file(store: &mut Store, file: File) {
-    store.log.replace_file(file);
+    store.files.log_mut().replace_file(Arc::new(file));
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn after_a_failed_sync_nothing_is_ever_written_again() {
 fn a_failed_write_is_fatal_too() {
     let (home, chain) = (tempfile::tempdir().unwrap(), Chain::of(2));
     let (mut store, _) = open(home.path(), &chain);
-    let read_only = File::open(&Arc::clone(store.log.segment()).path).unwrap();
+    let read_only = File::open(&Arc::clone(store.files.log_mut().segment()).path).unwrap();
     replace_log_file(&mut store, read_only);
     let error = store.commit(&chain.records(1..=2), &chain.state).unwrap_err();
     assert!(!error.may_retry(), "{error}");

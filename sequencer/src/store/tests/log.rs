@@ -7,7 +7,7 @@ use fusion_types::{Height, SealedBlock};
 
 use super::chain::{Chain, ROLLUPS};
 use super::{open, options};
-use crate::store::{LogReader, Options, Record, Store, StoreError, check};
+use crate::store::{LocalVolume, LogReader, Options, Record, Store, StoreError, check};
 
 fn assert_holds(reader: &LogReader, chain: &Chain, tip: u64) {
     assert_eq!(reader.tip(), (Height(tip), chain.state_at(tip).block));
@@ -133,7 +133,7 @@ fn many_segments_hold_one_chain() {
     }
     drop(store);
     let mut calls = 0;
-    let report = check(home.path(), &chain.genesis, &mut |_, _| calls += 1).unwrap();
+    let report = check(&LocalVolume, home.path(), &chain.genesis, &mut |_, _| calls += 1).unwrap();
     assert_eq!(
         (report.blocks, report.tip, report.tip_id),
         (300, Height(300), chain.state.block)
@@ -194,7 +194,7 @@ fn a_second_process_is_refused() {
     let error = Store::open(home.path(), &chain.genesis, options()).unwrap_err();
     assert!(matches!(error, StoreError::Locked { .. }));
     assert!(matches!(
-        check(home.path(), &chain.genesis, &mut |_, _| {}),
+        check(&LocalVolume, home.path(), &chain.genesis, &mut |_, _| {}),
         Err(StoreError::Locked { .. })
     ));
     let elsewhere = tempfile::tempdir().unwrap();

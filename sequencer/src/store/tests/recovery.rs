@@ -11,7 +11,7 @@ use super::chain::Chain;
 use super::{open, options, scratch};
 use crate::store::guard::Guard;
 use crate::store::wal::Wal;
-use crate::store::{GUARD_BYTES_MAX, Record, Store, StoreError, WalStatus};
+use crate::store::{GUARD_BYTES_MAX, LocalVolume, Record, Store, StoreError, WalStatus};
 
 const NETWORK: NetworkId = NetworkId(alloy_primitives::B256::repeat_byte(7));
 
@@ -32,7 +32,7 @@ fn append(wal: &mut Wal, height: u64, records: &[Bytes]) {
 }
 
 fn open_wal(dir: &Path, height: u64) -> (Wal, WalStatus, Vec<Bytes>) {
-    let (wal, recovered) = Wal::open(dir, NETWORK, Height(height), true).unwrap();
+    let (wal, recovered) = Wal::open(&LocalVolume, dir, NETWORK, Height(height), true).unwrap();
     (wal, recovered.status, recovered.records)
 }
 
@@ -220,7 +220,12 @@ fn template() -> &'static [Vec<u8>; 2] {
 }
 
 fn guard_of(dir: &Path) -> Result<Option<Bytes>, StoreError> {
-    Guard::open(dir, NETWORK).map(|(_, contents)| contents)
+    Guard::open(&LocalVolume::shared(), dir, NETWORK).map(|(_, found)| found.map(|found| found.bytes))
+}
+
+fn is_doubtful(dir: &Path) -> bool {
+    let (_, found) = Guard::open(&LocalVolume::shared(), dir, NETWORK).unwrap();
+    found.unwrap().doubtful
 }
 
 fn put(guard: &mut Guard, contents: &[u8]) {
@@ -235,12 +240,12 @@ fn the_guard_returns_what_was_written_last() {
     assert_eq!(guard_of(dir.path()).unwrap(), None);
     for length in [0, 1, 100, GUARD_BYTES_MAX] {
         let contents = vec![length.to_le_bytes()[0]; length];
-        let (mut guard, _) = Guard::open(dir.path(), NETWORK).unwrap();
+        let (mut guard, _) = Guard::open(&LocalVolume::shared(), dir.path(), NETWORK).unwrap();
         put(&mut guard, b"before");
         put(&mut guard, &contents);
         assert_eq!(guard_of(dir.path()).unwrap().unwrap(), contents);
     }
-    let (mut guard, _) = Guard::open(dir.path(), NETWORK).unwrap();
+    let (mut guard, _) = Guard::open(&LocalVolume::shared(), dir.path(), NETWORK).unwrap();
     assert!(matches!(
         guard.reserve(&[0; GUARD_BYTES_MAX + 1]),
         Err(StoreError::Order(_))
@@ -251,14 +256,14 @@ fn the_guard_returns_what_was_written_last() {
 fn a_guard_write_torn_anywhere_leaves_the_old_or_the_new_contents() {
     let dir = scratch();
     let path = dir.path().join("state");
-    let (mut guard, _) = Guard::open(dir.path(), NETWORK).unwrap();
+    let (mut guard, _) = Guard::open(&LocalVolume::shared(), dir.path(), NETWORK).unwrap();
     put(&mut guard, b"oldest");
     for (old, new) in [("even", "odd contents"), ("odd contents", "even again")] {
         put(&mut guard, old.as_bytes());
         let before = fs::read(&path).unwrap();
         put(&mut guard, new.as_bytes());
         let after = fs::read(&path).unwrap();
-        for cut in (0..520).chain(4090..4620) {
+        for cut in (0..520).chain(4090..4620).chain(8190..8710).chain(12_280..12_810) {
             let torn = [&after[..cut], &before[cut..]].concat();
             fs::write(&path, torn).unwrap();
             let found = guard_of(dir.path()).unwrap().unwrap();
@@ -272,22 +277,75 @@ fn a_guard_write_torn_anywhere_leaves_the_old_or_the_new_contents() {
 fn a_damaged_guard_is_an_error_and_never_empty() {
     let dir = scratch();
     let path = dir.path().join("state");
-    let (mut guard, _) = Guard::open(dir.path(), NETWORK).unwrap();
+    let (mut guard, _) = Guard::open(&LocalVolume::shared(), dir.path(), NETWORK).unwrap();
     put(&mut guard, b"one");
     put(&mut guard, b"two");
     let good = fs::read(&path).unwrap();
     for place in [0, 9, 13, 17, 30, 60, 505] {
         let mut bytes = good.clone();
-        bytes[place] ^= 1;
-        fs::write(&path, &bytes).unwrap();
+        let damage = |bytes: &mut Vec<u8>, page: usize| {
+            bytes[page * 4096 + place] ^= 1;
+            fs::write(&path, bytes).unwrap();
+        };
+        damage(&mut bytes, 3);
+        damage(&mut bytes, 1);
         assert_eq!(guard_of(dir.path()).unwrap().unwrap(), b"two"[..]);
-        bytes[4096 + place] ^= 1;
-        fs::write(&path, &bytes).unwrap();
+        assert!(!is_doubtful(dir.path()), "each place has a sound slot");
+        damage(&mut bytes, 2);
+        assert_eq!(guard_of(dir.path()).unwrap().unwrap(), b"one"[..]);
+        assert!(is_doubtful(dir.path()), "what was written last is lost");
+        damage(&mut bytes, 0);
         assert!(matches!(guard_of(dir.path()), Err(StoreError::GuardUnreadable { .. })));
     }
     for bytes in [&b""[..], &good[..10], &[0; 8192]] {
         fs::write(&path, bytes).unwrap();
         assert!(matches!(guard_of(dir.path()), Err(StoreError::GuardUnreadable { .. })));
+    }
+}
+
+#[test]
+fn a_guard_is_doubtful_until_it_is_whole_again() {
+    let dir = scratch();
+    let path = dir.path().join("state");
+    let open = || Guard::open(&LocalVolume::shared(), dir.path(), NETWORK).unwrap().0;
+    let mut guard = open();
+    let texts = [&b"one"[..], b"two", b"three", b"four"];
+    let images = texts.map(|text| {
+        put(&mut guard, text);
+        assert!(!is_doubtful(dir.path()));
+        fs::read(&path).unwrap()
+    });
+    let half = images[3].len() / 2;
+    // The place of the newest contents is cut off, zeroed, or from an older copy.
+    let cut = images[3][..half].to_vec();
+    let zeroed = [&images[3][..half], &vec![0; half]].concat();
+    let swapped = [&images[0][..half], &images[3][half..]].concat();
+    for (image, found) in [(cut, &b"three"[..]), (zeroed, b"three"), (swapped, b"four")] {
+        fs::write(&path, image).unwrap();
+        assert_eq!(guard_of(dir.path()).unwrap().unwrap(), *found);
+        assert!(is_doubtful(dir.path()));
+        put(&mut open(), b"five");
+        assert_eq!(guard_of(dir.path()).unwrap().unwrap(), b"five"[..]);
+        assert!(!is_doubtful(dir.path()));
+    }
+}
+
+#[test]
+fn a_guard_of_single_slots_is_read_and_goes_on() {
+    let dir = scratch();
+    let path = dir.path().join("state");
+    let mut guard = Guard::open(&LocalVolume::shared(), dir.path(), NETWORK).unwrap().0;
+    put(&mut guard, b"one");
+    let mut slot = fs::read(&path).unwrap()[..512].to_vec();
+    slot[8] = 1;
+    let crc = crc32c::crc32c(&slot[..504]);
+    slot[504..508].copy_from_slice(&crc.to_le_bytes());
+    fs::write(&path, [&slot[..], &[0; 8192 - 512]].concat()).unwrap();
+    for text in [&b"one"[..], b"two", b"three"] {
+        let mut guard = Guard::open(&LocalVolume::shared(), dir.path(), NETWORK).unwrap().0;
+        put(&mut guard, text);
+        assert_eq!(guard_of(dir.path()).unwrap().unwrap(), *text);
+        assert!(!is_doubtful(dir.path()));
     }
 }
 

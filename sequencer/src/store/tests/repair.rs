@@ -7,12 +7,12 @@ use fusion_types::{DecidedBlock, Height};
 use super::chain::Chain;
 use super::damage::{Image, assert_nothing_wrong, fixture, open_log, places};
 use super::scratch;
-use crate::store::{RepairError, Repaired, check, repair};
+use crate::store::{LocalVolume, RepairError, Repaired, check, repair};
 
 /// Repairs with the blocks of `chain`.
 fn mend(home: &Path, chain: &Chain) -> Result<Repaired, RepairError> {
     let mut fetch = |height| block_of(chain, height);
-    repair(home, &chain.genesis, &mut fetch, &mut |_, _| {})
+    repair(&LocalVolume, home, &chain.genesis, &mut fetch, &mut |_, _| {})
 }
 
 fn block_of(chain: &Chain, height: Height) -> Result<DecidedBlock, String> {
@@ -34,7 +34,7 @@ fn any_flipped_bit_is_mended_and_nothing_else_changes() {
         std::fs::write(&path, bytes).unwrap();
         let repaired = mend(home.path(), chain).unwrap();
         assert_eq!(
-            check(home.path(), &chain.genesis, &mut |_, _| {}).unwrap(),
+            check(&LocalVolume, home.path(), &chain.genesis, &mut |_, _| {}).unwrap(),
             repaired.report
         );
         for (other, bytes) in &image.0 {
@@ -87,7 +87,7 @@ fn a_block_that_nobody_gives_or_that_is_wrong_leaves_the_log_as_it_was() {
     let answers: [&mut dyn FnMut(Height) -> Result<DecidedBlock, String>; 3] =
         [&mut nobody, &mut another_height, &mut forged];
     for answer in answers {
-        let refused = repair(home.path(), &chain.genesis, answer, &mut |_, _| {});
+        let refused = repair(&LocalVolume, home.path(), &chain.genesis, answer, &mut |_, _| {});
         assert!(matches!(refused, Err(RepairError::Fetch { .. })), "{refused:?}");
         assert_eq!(Image::of(&dir).0, before.0);
     }
