@@ -11,6 +11,7 @@
 //! - *contradictions are noticed*: a node that received two contradicting signatures at its height has evidence of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use alloy_primitives::{B256, keccak256};
 use ed25519_dalek::{Signature, VerifyingKey};
@@ -251,22 +252,29 @@ impl Checker {
         }
     }
 
-    /// A node restarted: its log must hold all that it ever published, and nothing else than what is decided.
-    pub(crate) fn restarted(&mut self, node: usize, log: &[DecidedBlock], may_be_old: bool) {
+    /// A node restarted with a log up to `tip`: it must hold all that it ever published, and nothing else than what is decided.
+    pub(crate) fn restarted(
+        &mut self,
+        node: usize,
+        tip: u64,
+        log: &dyn Fn(u64) -> Option<Arc<DecidedBlock>>,
+        may_be_old: bool,
+    ) {
         let published = self.published[node];
-        let length = log.len() as u64;
-        if published > length && !may_be_old {
-            let what = format!("node {node} published height {published}, after a restart its log has {length}");
+        if published > tip && !may_be_old {
+            let what = format!("node {node} published height {published}, after a restart its log has {tip}");
             self.fail("final stays final", what);
         }
-        let unseen = usize::try_from(published.min(length)).unwrap_or(usize::MAX);
-        for decided in log.iter().skip(unseen) {
-            self.agrees(node, decided);
+        for height in published.min(tip).max(1)..=tip {
+            match log(height) {
+                Some(decided) => self.agrees(node, &decided),
+                None => self.fail(
+                    "final stays final",
+                    format!("node {node} lost height {height} of {tip}"),
+                ),
+            }
         }
-        if let Some(decided) = log.get(unseen.wrapping_sub(1)) {
-            self.agrees(node, decided);
-        }
-        self.published[node] = length;
+        self.published[node] = tip;
     }
 
     /// An honest node sent a message.
@@ -317,7 +325,7 @@ impl Checker {
 }
 
 /// What a message signs where, as one comparable value.
-fn deed(message: &Message) -> Option<(Deed, B256)> {
+pub(crate) fn deed(message: &Message) -> Option<(Deed, B256)> {
     match message {
         Message::Vote(vote) => {
             let kind = match vote.kind {

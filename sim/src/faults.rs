@@ -30,7 +30,7 @@ pub(crate) enum Fault {
     SyncFailed,
     WalLost,
     WalDamaged,
-    GuardSlotDamaged,
+    GuardDamaged,
     /// An old copy of the whole disk was put back.
     Restored,
     Frozen,
@@ -71,7 +71,7 @@ pub(crate) const KINDS: [(Fault, &str); 34] = [
     (Fault::SyncFailed, "failed syncs"),
     (Fault::WalLost, "lost WALs"),
     (Fault::WalDamaged, "damaged WALs"),
-    (Fault::GuardSlotDamaged, "damaged guard slots"),
+    (Fault::GuardDamaged, "damaged guards"),
     (Fault::Restored, "old copies restored"),
     (Fault::Frozen, "freezes"),
     (Fault::ClockJump, "clock jumps"),

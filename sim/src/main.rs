@@ -17,7 +17,13 @@ mod rng;
 mod run;
 mod trace;
 mod traitor;
+mod volume;
 mod world;
+
+#[cfg(test)]
+mod damage;
+#[cfg(test)]
+mod power;
 
 use std::ops::Range;
 use std::process::ExitCode;

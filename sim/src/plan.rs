@@ -13,6 +13,8 @@ pub(crate) enum Flaw {
     LosesWal,
     /// Its write-ahead log is damaged after some crashes.
     DamagesWal,
+    /// A bit of its guard flips after some crashes.
+    DamagesGuard,
     /// After a crash its disk is an older copy of itself.
     Restored,
     /// Its wall clock is an hour off and jumps.
@@ -203,7 +205,8 @@ fn flaw(rng: &mut Rng, mode: Mode) -> Option<Flaw> {
         Mode::Everything => rng.below(20),
     };
     Some(match choice {
-        0..=1 => Flaw::LosesWal,
+        0 => Flaw::LosesWal,
+        1 => Flaw::DamagesGuard,
         2..=3 => Flaw::DamagesWal,
         4 => Flaw::Restored,
         5 => Flaw::ClockFarOff,

@@ -16,8 +16,11 @@ use std::time::Duration;
 use alloy_primitives::{B256, keccak256};
 use ed25519_dalek::SigningKey;
 use fusion_consensus::{Message, PeerId};
-use fusion_sequencer::core::{Action, Core, Event};
-use fusion_types::{Committee, Epoch, Genesis, Ordering, RollupConfig, RollupId, RollupKind, Validator, ValidatorId};
+use fusion_sequencer::core::{Action, Core, CoreConfig, Event};
+use fusion_sequencer::store::Record;
+use fusion_types::{
+    Committee, Epoch, Genesis, Ordering, RollupConfig, RollupId, RollupKind, State, Validator, ValidatorId,
+};
 
 use crate::checker::{Checker, Violation};
 use crate::clock::Clock;
@@ -28,6 +31,7 @@ use crate::plan::{Flaw, Plan};
 use crate::rng::Rng;
 use crate::trace::Trace;
 use crate::traitor::Traitor;
+use crate::volume::Snapshot;
 use clients::Clients;
 use weather::Weather;
 
@@ -97,15 +101,28 @@ struct Node {
     inbox: Vec<Event>,
     /// What becomes visible when the commit ends; `Some` while one lasts.
     showing: Option<Vec<Action>>,
+    /// Records that did not find space yet.
+    unwritten: Vec<Record>,
     is_frozen: bool,
-    is_disk_full: bool,
     disk_slowness: u64,
-    sync_will_fail: bool,
     woken_at: Option<Duration>,
     strikes: BTreeMap<usize, u32>,
     traitor: Option<Traitor>,
     /// A copy of the disk from earlier.
-    backup: Option<Disk>,
+    backup: Option<Snapshot>,
+}
+
+/// A node right after a commit: for whoever goes on from there.
+#[derive(Debug)]
+pub(crate) struct Moment {
+    /// Its disk.
+    pub(crate) disk: Snapshot,
+    /// What was committed.
+    pub(crate) records: Vec<Record>,
+    /// The replicated state then.
+    pub(crate) state: State,
+    /// What it sent until the next commit.
+    pub(crate) sent: Vec<Message>,
 }
 
 /// What a run came to.
@@ -143,6 +160,8 @@ pub(crate) struct World {
     healed_at: Option<Duration>,
     height_at_heal: u64,
     recovery: Option<Duration>,
+    /// Node 0 after each of its commits, if it is recorded.
+    pub(crate) moments: Option<Vec<Moment>>,
     /// For the twin: which of the two processes each other node speaks to.
     twin_side: Vec<bool>,
 }
@@ -237,6 +256,7 @@ impl World {
             healed_at: None,
             height_at_heal: 0,
             recovery: None,
+            moments: None,
             plan,
         };
         world.begin();
@@ -295,6 +315,12 @@ impl World {
                 faults
             },
         }
+    }
+
+    /// What the core of a node is made of.
+    pub(crate) fn config(&self, node: usize) -> CoreConfig {
+        let identity = self.nodes[node].identity;
+        CoreConfig::new(self.genesis.clone(), Some(self.keys[identity].clone()))
     }
 
     /// Nodes on which the others may count after the healing.
@@ -389,15 +415,14 @@ impl Node {
         Self {
             identity,
             core: None,
-            disk: Disk::default(),
+            disk: Disk::new(rng.next()),
             clock: Clock::new(rate, offset),
             life: 0,
             inbox: Vec::new(),
             showing: None,
             is_frozen: false,
-            is_disk_full: false,
+            unwritten: Vec::new(),
             disk_slowness: 1,
-            sync_will_fail: false,
             woken_at: None,
             strikes: BTreeMap::new(),
             traitor,

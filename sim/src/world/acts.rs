@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use fusion_consensus::{Message, Recipient};
 use fusion_mempool::PoolTransaction;
-use fusion_sequencer::core::{Action, Core, CoreConfig, Event, Now};
-use fusion_sequencer::store::Record;
+use fusion_sequencer::core::{Action, Core, Event, Now};
+use fusion_sequencer::store::{Record, StoreError};
 use fusion_types::{Height, LaneHashes, RollupId, transaction_hash};
 
-use super::{What, World};
+use super::{Moment, What, World};
+use crate::disk::End;
 use crate::faults::Fault;
 use crate::plan::Flaw;
 use crate::traitor::Deed;
@@ -112,43 +113,59 @@ impl World {
             self.set_alarm(node);
             return;
         }
-        self.nodes[node].disk.write(records);
         self.nodes[node].showing = Some(visible);
-        self.commit(node);
+        self.commit(node, records);
     }
 
     /// Makes the turn's records durable; the power may go while it does.
-    fn commit(&mut self, node: usize) {
-        let life = self.nodes[node].life;
-        if self.nodes[node].is_disk_full {
-            self.after(FULL_DISK_RETRY, What::Committed { node, life });
-            return;
-        }
-        if self.nodes[node].sync_will_fail {
-            self.nodes[node].sync_will_fail = false;
-            self.faults.count(Fault::SyncFailed);
-            self.trace
-                .tell(self.now, || format!("{node}: a sync fails, the process ends"));
-            self.crash(node, true);
-            return;
-        }
-        if self.healed_at.is_none() && self.rng.chance(self.plan.rates.torn_commit) {
+    fn commit(&mut self, node: usize, records: Vec<Record>) {
+        let torn = self.healed_at.is_none() && self.rng.chance(self.plan.rates.torn_commit);
+        let end = if self.rng.chance(500) { End::Kill } else { End::PowerCut };
+        let state = &mut self.nodes[node];
+        if torn {
             self.faults.count(Fault::TornCommit);
-            self.trace
-                .tell(self.now, || format!("{node}: the power goes in the middle of a commit"));
-            self.crash(node, true);
-            return;
+            state.disk.end_soon(end, &mut self.rng);
         }
-        let (least, most) = self.plan.flush_us;
-        let slowness = self.nodes[node].disk_slowness;
-        let micros = self.rng.between(least, most) * slowness;
-        self.nodes[node].disk.flush();
-        self.after(Duration::from_micros(micros), What::Committed { node, life });
+        let Some(core) = &state.core else { return };
+        let committed = state.disk.commit(&records, core.state());
+        let life = state.life;
+        match committed {
+            Ok(()) if !torn => {
+                if let (0, Some(moments)) = (node, &mut self.moments) {
+                    moments.push(Moment {
+                        disk: state.disk.copy(),
+                        records,
+                        state: core.state().clone(),
+                        sent: Vec::new(),
+                    });
+                }
+                let (least, most) = self.plan.flush_us;
+                let micros = self.rng.between(least, most) * self.nodes[node].disk_slowness;
+                self.after(Duration::from_micros(micros), What::Committed { node, life });
+            }
+            Err(error) if error.may_retry() && !torn => {
+                state.unwritten = records;
+                self.after(FULL_DISK_RETRY, What::Committed { node, life });
+            }
+            _ if torn => {
+                self.trace
+                    .tell(self.now, || format!("{node}: {end:?} in the middle of a commit"));
+                self.crash(node, end);
+            }
+            result => {
+                self.faults.count(Fault::SyncFailed);
+                self.trace.tell(self.now, || {
+                    format!("{node}: its disk fails, the process ends: {result:?}")
+                });
+                self.crash(node, End::Kill);
+            }
+        }
     }
 
     pub(super) fn committed(&mut self, node: usize) {
-        if self.nodes[node].disk.has_pending() {
-            self.commit(node);
+        if !self.nodes[node].unwritten.is_empty() {
+            let records = std::mem::take(&mut self.nodes[node].unwritten);
+            self.commit(node, records);
             return;
         }
         if self.nodes[node].is_frozen {
@@ -207,11 +224,8 @@ impl World {
             }
             Action::ServeSync { peer, from, to } => self.serve_blocks(node, peer, from, to),
             Action::ServeBlock { peer, height, id } => {
-                let decided = self.nodes[node].disk.decided();
-                let found = decided
-                    .iter()
-                    .find(|d| d.block.header().height == height && d.block.id() == id);
-                if let Some(block) = found.map(|d| d.block.clone()) {
+                let found = self.nodes[node].disk.block(height);
+                if let Some(block) = found.map(|found| found.block.clone()).filter(|block| block.id() == id) {
                     self.send(node, Recipient::Peer(peer), Message::Block(block));
                 }
             }
@@ -231,11 +245,11 @@ impl World {
     }
 
     fn serve_blocks(&mut self, node: usize, peer: fusion_consensus::PeerId, from: Height, to: Height) {
-        let decided = self.nodes[node].disk.decided();
-        let range = decided
-            .iter()
-            .filter(|d| from <= d.block.header().height && d.block.header().height <= to);
-        let mut blocks: Vec<_> = range.take(SYNC_BLOCKS).cloned().collect();
+        let disk = &self.nodes[node].disk;
+        let range = (from.0..=to.0)
+            .take(SYNC_BLOCKS)
+            .map_while(|height| disk.block(Height(height)));
+        let mut blocks: Vec<_> = range.map(|decided| (*decided).clone()).collect();
         self.faults.count(Fault::CaughtUp);
         let mut delay = Duration::ZERO;
         if let Some(traitor) = &mut self.nodes[node].traitor {
@@ -269,7 +283,7 @@ impl World {
             self.checker
                 .fail("honest peers", format!("node {node} ends itself: {reason}"));
         }
-        self.crash(node, false);
+        self.crash(node, End::Kill);
     }
 
     fn accused(&mut self, node: usize, peer: fusion_consensus::PeerId, reason: &str) {
@@ -327,6 +341,9 @@ impl World {
         }
         self.trace
             .tell(self.now, || format!("{from} -> {targets:?}: {}", story_of(message)));
+        if let (0, Some(moment)) = (from, self.moments.as_mut().and_then(|moments| moments.last_mut())) {
+            moment.sent.push(message.clone());
+        }
         let bytes = message.encode();
         self.trace.bytes(&bytes);
         match Message::decode(message.class(), &bytes) {
@@ -350,15 +367,35 @@ impl World {
         if self.nodes[node].core.is_some() || self.plan.flaw(node) == Some(&Flaw::Gone) && self.healed_at.is_some() {
             return;
         }
-        let recovery = self.nodes[node].disk.recover(&self.genesis);
         let identity = self.nodes[node].identity;
+        let torn = self.healed_at.is_none() && self.rng.chance(self.plan.rates.torn_commit);
+        if torn {
+            self.nodes[node].disk.end_soon(End::PowerCut, &mut self.rng);
+        }
+        let recovery = match self.nodes[node].disk.open(&self.genesis) {
+            Ok(recovery) => recovery,
+            // The disk fails or is full, or the power goes during the start: another try, later.
+            Err(error) if torn || error.may_retry() || matches!(error, StoreError::Io { .. }) => {
+                self.trace
+                    .tell(self.now, || format!("{node}: does not start yet: {error}"));
+                self.nodes[node].disk.end(End::PowerCut);
+                let pause = Duration::from_millis(self.rng.between(50, 1_000));
+                self.after(pause, What::Restart { node });
+                return;
+            }
+            Err(error) => {
+                self.refused(node, &error);
+                return;
+            }
+        };
+        let tip = self.nodes[node].disk.tip();
         if self.nodes[node].traitor.is_none() {
             let may_be_old = self.plan.flaw(identity) == Some(&Flaw::Restored);
+            let disk = &self.nodes[node].disk;
             self.checker
-                .restarted(node, self.nodes[node].disk.decided(), may_be_old);
+                .restarted(node, tip.0, &|height| disk.block(Height(height)), may_be_old);
         }
-        let config = CoreConfig::new(self.genesis.clone(), Some(self.keys[identity].clone()));
-        let mut core = match Core::new(config, recovery) {
+        let mut core = match Core::new(self.config(node), recovery) {
             Ok(core) => core,
             Err(error) => {
                 self.checker
@@ -366,8 +403,9 @@ impl World {
                 return;
             }
         };
-        for decided in self.nodes[node].disk.decided().iter().rev() {
-            if !core.restore(&LaneHashes::from(&*decided.block)) {
+        for height in (1..=tip.0).rev() {
+            let block = self.nodes[node].disk.block(Height(height));
+            if !block.is_some_and(|decided| core.restore(&LaneHashes::from(&*decided.block))) {
                 break;
             }
         }
@@ -391,8 +429,21 @@ impl World {
         }
     }
 
+    /// The files cannot be opened: right only where they were damaged.
+    fn refused(&mut self, node: usize, error: &StoreError) {
+        self.trace.tell(self.now, || format!("{node}: does not start: {error}"));
+        let flaw = self.plan.flaw(self.nodes[node].identity);
+        if !matches!(
+            (flaw, error),
+            (Some(Flaw::DamagesGuard), StoreError::GuardUnreadable { .. })
+        ) {
+            self.checker
+                .fail("honest peers", format!("node {node} does not start: {error}"));
+        }
+    }
+
     /// The process is gone; with the power, so is what was not synced.
-    pub(super) fn crash(&mut self, node: usize, power: bool) {
+    pub(super) fn crash(&mut self, node: usize, end: End) {
         if self.nodes[node].core.take().is_none() {
             return;
         }
@@ -403,11 +454,8 @@ impl World {
         state.inbox.clear();
         state.showing = None;
         state.is_frozen = false;
-        if power {
-            state.disk.power_cut(&mut rng);
-        } else {
-            state.disk.flush();
-        }
+        state.unwritten.clear();
+        state.disk.end(end);
         if self.healed_at.is_none() {
             self.tamper(node, &mut rng);
         }
@@ -428,6 +476,10 @@ impl World {
                 self.faults.count(Fault::WalLost);
                 state.disk.lose_wal();
             }
+            Some(Flaw::DamagesGuard) if rng.chance(500) => {
+                self.faults.count(Fault::GuardDamaged);
+                state.disk.damage_guard(rng);
+            }
             Some(Flaw::DamagesWal) if rng.chance(500) => {
                 self.faults.count(Fault::WalDamaged);
                 state.disk.damage_wal(rng);
@@ -435,9 +487,9 @@ impl World {
             Some(Flaw::Restored) => match state.backup.take() {
                 Some(backup) if rng.chance(500) => {
                     self.faults.count(Fault::Restored);
-                    state.disk = backup;
+                    state.disk.restore(&backup);
                 }
-                _ => state.backup = Some(state.disk.clone()),
+                _ => state.backup = Some(state.disk.copy()),
             },
             _ => {}
         }

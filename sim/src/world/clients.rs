@@ -132,8 +132,8 @@ impl World {
             return;
         }
         self.faults.count(Fault::ReadAfterFinal);
-        let at = usize::try_from(height - 1).unwrap_or(usize::MAX);
-        let found = self.nodes[other].disk.decided().get(at).and_then(|decided| {
+        let decided = self.nodes[other].disk.block(fusion_types::Height(height));
+        let found = decided.and_then(|decided| {
             let body = decided
                 .block
                 .block()

@@ -6,6 +6,7 @@ use fusion_consensus::Message;
 use fusion_sequencer::core::Event;
 
 use super::{What, World};
+use crate::disk::End;
 use crate::faults::Fault;
 use crate::network::direction;
 use crate::plan::Flaw;
@@ -116,7 +117,7 @@ impl World {
                 return;
             }
             Weather::MendDisk { node } => {
-                self.nodes[node].is_disk_full = false;
+                self.nodes[node].disk.set_full(false);
                 self.nodes[node].disk_slowness = 1;
                 return;
             }
@@ -152,7 +153,7 @@ impl World {
                 self.faults.count(Fault::TotalPowerCut);
                 self.trace.tell(self.now, || "the power of all nodes goes".into());
                 for node in 0..self.nodes.len() {
-                    self.crash(node, true);
+                    self.crash(node, End::PowerCut);
                 }
                 None
             }
@@ -171,12 +172,12 @@ impl World {
             Weather::Kill => {
                 self.faults.count(Fault::Kill);
                 self.trace.tell(self.now, || format!("{node}: killed"));
-                self.crash(node, false);
+                self.crash(node, End::Kill);
             }
             Weather::PowerCut => {
                 self.faults.count(Fault::PowerCut);
                 self.trace.tell(self.now, || format!("{node}: its power goes"));
-                self.crash(node, true);
+                self.crash(node, End::PowerCut);
             }
             Weather::SlowDisk => {
                 self.faults.count(Fault::SlowDisk);
@@ -186,10 +187,10 @@ impl World {
             Weather::FullDisk => {
                 self.faults.count(Fault::DiskFull);
                 self.trace.tell(self.now, || format!("{node}: its disk is full"));
-                self.nodes[node].is_disk_full = true;
+                self.nodes[node].disk.set_full(true);
                 return Some(Weather::MendDisk { node });
             }
-            Weather::SyncFails => self.nodes[node].sync_will_fail = true,
+            Weather::SyncFails => self.nodes[node].disk.fail_sync(),
             Weather::Freeze => {
                 self.faults.count(Fault::Frozen);
                 self.trace.tell(self.now, || format!("{node}: stands still"));
@@ -501,9 +502,8 @@ impl World {
             }
         }
         for node in 0..self.nodes.len() {
-            self.nodes[node].is_disk_full = false;
+            self.nodes[node].disk.mend();
             self.nodes[node].disk_slowness = 1;
-            self.nodes[node].sync_will_fail = false;
             self.thaw(node);
             let delay = Duration::from_millis(self.rng.between(1, 50));
             self.after(delay, What::Restart { node });
@@ -518,7 +518,7 @@ impl World {
         };
         let again = match flaw {
             Flaw::Gone => {
-                self.crash(node, true);
+                self.crash(node, End::PowerCut);
                 None
             }
             Flaw::Frozen => {
@@ -530,7 +530,7 @@ impl World {
                 None
             }
             Flaw::CrashLoop => {
-                self.crash(node, false);
+                self.crash(node, End::Kill);
                 Some(400)
             }
             Flaw::Flapping => {

@@ -10,23 +10,24 @@
 //!   swapped for an older one;
 //! - the core never signs against what the key had sent.
 //!
-//! `FUSION_CORRUPTIONS=100000 cargo test --release -p fusion-sequencer --test sim damage -- --nocapture` is the long run.
+//! `FUSION_CORRUPTIONS=100000 cargo sim-test --release damage -- --nocapture` is the long run.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use alloy_primitives::Bytes;
+use alloy_primitives::{B256, Bytes};
 use fusion_consensus::{GuardState, WalRecord};
 use fusion_sequencer::core::{Action, Core, CoreConfig, Event, Now};
 use fusion_sequencer::store::{Files, Record, Recovered, StoreError, WalStatus};
 use fusion_types::ValidatorId;
 
-use crate::checker::{Place, signed};
+use crate::checker::{Deed, deed};
 use crate::disk::{self, HOME};
+use crate::plan::{Mode, Plan};
 use crate::rng::Rng;
 use crate::volume::{Counts, SimVolume};
-use crate::world::{Moment, Plan, World};
+use crate::world::{Moment, World};
 
 /// Turns of a core that goes on from what was found; enough for every timeout of two rounds.
 const TURNS: usize = 12;
@@ -88,7 +89,7 @@ pub(crate) struct Life {
     pub(crate) moments: Vec<Moment>,
     /// What the guard held, and after which commit.
     pub(crate) guards: Vec<(usize, Bytes)>,
-    sent: BTreeMap<Place, (usize, String)>,
+    sent: BTreeMap<Deed, (usize, B256)>,
 }
 
 impl Life {
@@ -97,20 +98,21 @@ impl Life {
         let key = config.key.as_ref().expect("it is a validator");
         let me = ValidatorId(key.verifying_key().to_bytes().into());
         let (mut guards, mut sent) = (Vec::new(), BTreeMap::new());
-        for (at, moment) in world.moments.iter().enumerate() {
+        let moments = world.moments.unwrap_or_default();
+        for (at, moment) in moments.iter().enumerate() {
             let contents = moment.records.iter().filter_map(|record| match record {
                 Record::Guard(contents) => Some(contents.clone()),
                 _ => None,
             });
             guards.extend(contents.last().map(|contents| (at, contents)));
-            for (place, value) in moment.sent.iter().filter_map(signed) {
+            for (place, value) in moment.sent.iter().filter_map(deed) {
                 sent.entry(place).or_insert((at, value));
             }
         }
         Self {
             config,
             me,
-            moments: world.moments,
+            moments,
             guards,
             sent,
         }
@@ -360,7 +362,7 @@ impl<'a> Case<'a> {
                 match action {
                     Action::Persist(record) => records.push(record),
                     Action::Send { message, .. } => {
-                        let Some((place, value)) = signed(&message) else {
+                        let Some((place, value)) = deed(&message) else {
                             continue;
                         };
                         let before = self.life.sent.get(&place).filter(|(at, _)| *at <= self.durable);
@@ -382,17 +384,15 @@ impl<'a> Case<'a> {
 
 /// Lives in networks that lose messages, so that heights take several rounds.
 pub(crate) fn life(seed: u64) -> Life {
-    let plan = Plan {
-        recorded: true,
-        crash_every: Duration::ZERO,
-        faults_until: Duration::from_secs(4),
-        end: Duration::from_secs(4),
-        loss: 20,
-        partition_every: Duration::from_secs(1),
-        ..crate::plan(4)
-    };
-    let mut world = World::new(seed, plan);
-    world.run();
+    let mut plan = Plan::new(seed, 4, Mode::Calm);
+    plan.latency_us = (200, 20_000);
+    plan.submit_every_ms = 37;
+    plan.faults_until = Duration::from_secs(4);
+    plan.rates.drop = 20;
+    plan.rates.partition = 1_000;
+    let mut world = World::new(plan, false);
+    world.moments = Some(Vec::new());
+    assert_eq!(world.run().violation, None);
     Life::of(world)
 }
 

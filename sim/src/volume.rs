@@ -11,6 +11,7 @@
 mod calls;
 mod content;
 mod counts;
+#[cfg(test)]
 mod tests;
 pub(crate) use counts::Counts;
 
