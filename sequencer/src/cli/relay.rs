@@ -119,11 +119,14 @@ pub(super) struct Address {
     pub(super) address: SocketAddr,
 }
 
+/// A node's name, and where it listens.
+pub(super) type Node = (String, SocketAddr);
+
 /// What to run.
 #[derive(Debug)]
 pub(super) struct Setup {
-    /// Name of each node, and where it listens.
-    pub(super) nodes: Vec<(String, SocketAddr)>,
+    /// The nodes.
+    pub(super) nodes: Vec<Node>,
     /// Where to listen for each ordered pair, row by row, the pairs of a node with itself left out.
     pub(super) listen: Vec<SocketAddr>,
     /// One-way delays in milliseconds, from row to column.
@@ -307,8 +310,8 @@ fn listen_at(first: SocketAddr, at: u16) -> Result<SocketAddr, ExitError> {
 }
 
 /// `NAME=HOST:PORT`, each.
-fn nodes_of(texts: &[String]) -> Result<Vec<(String, SocketAddr)>, ExitError> {
-    let mut nodes: Vec<(String, SocketAddr)> = Vec::with_capacity(texts.len());
+fn nodes_of(texts: &[String]) -> Result<Vec<Node>, ExitError> {
+    let mut nodes: Vec<Node> = Vec::with_capacity(texts.len());
     for text in texts {
         let (name, address) = text
             .split_once('=')
@@ -323,7 +326,7 @@ fn nodes_of(texts: &[String]) -> Result<Vec<(String, SocketAddr)>, ExitError> {
 }
 
 /// The validators of a genesis file, and their peer keys.
-fn nodes_of_genesis(path: &Path) -> Result<(Vec<(String, SocketAddr)>, Vec<B256>), ExitError> {
+fn nodes_of_genesis(path: &Path) -> Result<(Vec<Node>, Vec<B256>), ExitError> {
     let (json, _) = genesis::read(path)?;
     let mut nodes = Vec::with_capacity(json.validators.len());
     for (validator, at) in json.validators.iter().zip(0..) {
@@ -416,7 +419,8 @@ fn parse_milliseconds(text: &str) -> Result<f64, String> {
     parse_within(text, 0.0, control::DELAY_MS_MAX)
 }
 
-fn parse_probability(text: &str) -> Result<f64, String> {
+/// `0` to `1`.
+pub(super) fn parse_probability(text: &str) -> Result<f64, String> {
     parse_within(text, 0.0, 1.0)
 }
 

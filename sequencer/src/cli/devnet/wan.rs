@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::home::udp_is_free;
-use crate::cli::relay::{self, Relay, Setup, Shape, pairs};
+use crate::cli::relay::{self, Node, Relay, Setup, Shape, pairs};
 use crate::cli::wan::Wan;
 use crate::exit::{Exit, ExitError};
 use crate::keys;
@@ -82,7 +82,7 @@ impl Between {
     }
 
     /// Starts the relay between `nodes`.
-    pub(super) fn start(&self, nodes: Vec<(String, SocketAddr)>) -> Result<Relay, ExitError> {
+    pub(super) fn start(&self, nodes: Vec<Node>) -> Result<Relay, ExitError> {
         Relay::start(Setup {
             nodes,
             listen: self.links.clone(),
@@ -130,7 +130,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(Between::load(folder.path()).unwrap(), None);
         let table = Wan::find("4-eu-us").unwrap();
-        let between = Between::new(table.clone(), u16::MAX).unwrap();
+        let between = Between::new(table, u16::MAX).unwrap();
         between.save(folder.path()).unwrap();
         let loaded = Between::load(folder.path()).unwrap();
         assert_eq!(loaded.as_ref(), Some(&between));
