@@ -2,7 +2,7 @@
 //!
 //! A transaction that this node took in goes to the proposer whose block is open as far as this node knows: of this height
 //! until its proposal is known, of the next one then. A proposal without it sends it on to the proposer after; after three
-//! of them, or when nothing is decided for [`BROADCAST_AFTER`] (longer where blocks take longer), it goes to all validators. So under load a transaction
+//! of them, or when nothing is proposed or decided for [`BROADCAST_AFTER`] (longer where blocks take longer), it goes to all validators. So under load a transaction
 //! crosses the network about once before it stands in a proposal.
 //!
 //! Under more load than the chain carries, transactions miss blocks because others are before them, and sending them again
@@ -22,7 +22,7 @@ pub type Key = (RollupId, TxHash);
 /// After this many blocks without it, a transaction goes to everybody.
 const HEIGHTS_BEFORE_BROADCAST: u8 = 3;
 
-/// When nothing was decided for this long, waiting transactions go to everybody: the proposers asked may be gone.
+/// When nothing was proposed or decided for this long, waiting transactions go to everybody: the proposers asked may be gone.
 const BROADCAST_AFTER: Duration = Duration::from_millis(250);
 
 /// Never later than this, however long blocks usually take.
@@ -133,6 +133,8 @@ impl Relay {
         contains: impl Fn(&Key) -> bool,
         pooled: impl Fn(&Key) -> bool,
     ) -> Dispatch {
+        // The proposer is there, and the one after it will take what waits.
+        self.last_progress = outlook.now;
         let due = self.waiting.remove(&outlook.height).unwrap_or_default();
         let (inside, missed): (Vec<_>, Vec<_>) = due.into_iter().partition(|(key, _)| contains(key));
         if !inside.is_empty() {
@@ -177,7 +179,7 @@ impl Relay {
         (self.usual * 3 / 2).clamp(BROADCAST_AFTER, BROADCAST_AFTER_MAX)
     }
 
-    /// Nothing was decided for long: what waits longest and is still pooled goes to everybody.
+    /// Nothing was proposed or decided for long: what waits longest and is still pooled goes to everybody.
     pub fn stalled(&mut self, now: Duration, pooled: impl Fn(&Key) -> bool) -> Dispatch {
         let mut dispatch = Dispatch::default();
         if self.stalled_at().is_none_or(|at| now < at) {
@@ -410,6 +412,25 @@ mod tests {
         relay.decided(Height(40), 9, at(41, 90_000), |_| true);
         let now = Duration::from_secs(90);
         assert_eq!(relay.deadline(), Some(now + BROADCAST_AFTER_MAX));
+    }
+
+    #[test]
+    fn a_proposal_is_progress_as_a_decision_is() {
+        let mut relay = Relay::default();
+        send(&mut relay, &[key(1)], outlook(5, true));
+        let now = Duration::from_millis(200);
+        relay.proposed(
+            Outlook {
+                now,
+                ..outlook(6, true)
+            },
+            1,
+            |_| true,
+            |_| true,
+        );
+        assert_eq!(relay.deadline(), Some(now + BROADCAST_AFTER));
+        assert_eq!(relay.stalled(Duration::from_millis(449), |_| true), Dispatch::default());
+        assert_eq!(relay.stalled(Duration::from_millis(450), |_| true).to_all, [key(1)]);
     }
 
     #[test]

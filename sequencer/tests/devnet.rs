@@ -117,10 +117,11 @@ fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Ports of this test's own, below those that the system gives away, so that nobody takes them between two starts.
-fn base_port() -> u32 {
+/// Ports of one test's own, below those that the system gives away, so that nobody takes them between two starts. Tests of one
+/// process begin to look at different places.
+fn base_port(place: u32) -> u32 {
     let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    let candidates = (0..100).map(|step| 20_000 + (std::process::id() + step * 7) % 300 * 40);
+    let candidates = (0..100).map(|step| 20_000 + (std::process::id() + place * 150 + step * 7) % 300 * 40);
     let mut all_free = candidates.filter(|base| (*base..base + 40).all(|port| free(u16::try_from(port).unwrap())));
     all_free.next().expect("one of 100 runs of 40 ports is free")
 }
@@ -130,7 +131,7 @@ fn devnet_orders_survives_a_kill_resumes_and_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path().join("net");
 
-    let devnet = Devnet::start(&home, &["--base-port", &base_port().to_string()]);
+    let devnet = Devnet::start(&home, &["--base-port", &base_port(0).to_string()]);
     let first = devnet.order(0, "0x68656c6c6f");
     assert_eq!(first["sequence"], 0);
     let written = std::fs::read_to_string(home.join("devnet.json")).unwrap();
@@ -228,7 +229,7 @@ fn a_devnet_over_a_wide_area_network_keeps_its_distances_and_obeys_cuts() {
     .unwrap();
     let table = table.to_str().unwrap();
 
-    let devnet = Devnet::start(&home, &["--wan", table, "--base-port", &base_port().to_string()]);
+    let devnet = Devnet::start(&home, &["--wan", table, "--base-port", &base_port(1).to_string()]);
     assert_eq!(devnet.ready["nodes"][2]["region"], "c");
     let start = Instant::now();
     devnet.order(0, "0x01");
