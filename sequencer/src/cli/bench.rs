@@ -15,7 +15,6 @@ use fusion_client::json::RollupKindJson;
 use fusion_types::quorum_power;
 use hdrhistogram::Histogram;
 use serde::Serialize;
-use serde_json::json;
 
 use self::load::{Load, Target};
 use self::machine::Machine;
@@ -102,7 +101,7 @@ pub(super) struct BenchArgs {
     #[arg(long, value_name = "MS", default_value_t = 250, requires = "find_peak")]
     p99_ms: u64,
     /// Start a devnet over a wide-area network for it: 4-eu-us, 4-global, 7-global, 10-global, or a file with a table.
-    #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["url", "devnet"], value_parser = table_name)]
+    #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["url", "devnet"], value_parser = wan::table_name)]
     wan: Option<String>,
     /// Lose datagrams between its nodes with this probability.
     #[arg(long, value_name = "P", default_value_t = 0.0, requires = "wan", value_parser = parse_probability)]
@@ -140,10 +139,7 @@ struct Step {
 pub(super) fn run(args: &BenchArgs) -> Result<(), ExitError> {
     let (_started, cluster) = match &args.wan {
         Some(wan) => {
-            let (started, cluster) = Started::start(wan).map_err(unavailable)?;
-            if let Some((_, control)) = &cluster.wan {
-                wan::order(*control, &json!({"do": "set", "loss": args.loss})).map_err(unavailable)?;
-            }
+            let (started, cluster) = Started::start(wan, args.loss).map_err(unavailable)?;
             (Some(started), cluster)
         }
         None => (None, args.cluster.find()?),
@@ -207,11 +203,6 @@ fn parse_time(text: &str) -> Result<Duration, String> {
     let time = milliseconds.filter(|time| (1..=86_400_000).contains(time));
     time.map(Duration::from_millis)
         .ok_or_else(|| format!("{text:?} must be 1ms to one day"))
-}
-
-/// `text`, if it leads to a table: the devnet reads it again.
-fn table_name(text: &str) -> Result<String, String> {
-    Wan::find(text).map(|_| text.to_owned())
 }
 
 /// What all runs of one command share.

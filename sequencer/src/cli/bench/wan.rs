@@ -31,8 +31,8 @@ pub(super) struct Started {
 }
 
 impl Started {
-    /// Starts a devnet over `wan`, in a temporary folder, and waits until it is ready.
-    pub(super) fn start(wan: &str) -> anyhow::Result<(Self, Cluster)> {
+    /// Starts a devnet over `wan` that loses datagrams with a probability, in a temporary folder, and waits until it is ready.
+    pub(super) fn start(wan: &str, loss: f64) -> anyhow::Result<(Self, Cluster)> {
         let binary = std::env::current_exe().context("cannot find this program")?;
         let mut process = Command::new(binary)
             .args(["devnet", "--json", "--die-with-parent", "--wan", wan])
@@ -46,6 +46,9 @@ impl Started {
         BufReader::new(stdout.context("the devnet has no output")?).read_line(&mut line)?;
         ensure!(!line.is_empty(), "the devnet did not start");
         let cluster = Cluster::read(&line).map_err(anyhow::Error::msg)?;
+        if let Some((_, control)) = &cluster.wan {
+            order(*control, &json!({"do": "set", "loss": loss}))?;
+        }
         Ok((started, cluster))
     }
 }
@@ -67,8 +70,13 @@ impl Drop for Started {
     }
 }
 
+/// `text`, if it leads to a table: the devnet reads it again.
+pub(super) fn table_name(text: &str) -> Result<String, String> {
+    Wan::find(text).map(|_| text.to_owned())
+}
+
 /// Asks the relay at `control`.
-pub(super) fn order(control: SocketAddr, request: &Value) -> anyhow::Result<Value> {
+fn order(control: SocketAddr, request: &Value) -> anyhow::Result<Value> {
     let mut stream = TcpStream::connect_timeout(&control, ANSWER_MAX)?;
     stream.set_read_timeout(Some(ANSWER_MAX))?;
     writeln!(stream, "{request}")?;
