@@ -24,10 +24,13 @@ mod guard;
 mod init;
 mod keygen;
 mod lock;
+mod relay;
 mod start;
 mod status;
+mod stops;
 mod verify;
 mod version;
+mod wan;
 
 /// Orders the transactions of many rollups as one network.
 #[derive(Debug, Parser)]
@@ -89,6 +92,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Load a cluster and measure it.
     Bench(bench::BenchArgs),
+    /// Put delays, losses and cuts between nodes, for experiments.
+    Relay(relay::RelayArgs),
     /// Print the version.
     Version(version::VersionArgs),
 }
@@ -147,6 +152,7 @@ fn run(command: Command) -> Result<(), ExitError> {
         Command::Follow(args) => follow::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Relay(args) => relay::run(&args),
         Command::Version(args) => version::run(&args),
     }
 }

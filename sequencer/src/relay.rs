@@ -2,7 +2,7 @@
 //!
 //! A transaction that this node took in goes to the proposer whose block is open as far as this node knows: of this height
 //! until its proposal is known, of the next one then. A proposal without it sends it on to the proposer after; after three
-//! of them, or when nothing is decided for [`BROADCAST_AFTER`], it goes to all validators. So under load a transaction
+//! of them, or when nothing is proposed or decided for [`BROADCAST_AFTER`] (longer where blocks take longer), it goes to all validators. So under load a transaction
 //! crosses the network about once before it stands in a proposal.
 //!
 //! Under more load than the chain carries, transactions miss blocks because others are before them, and sending them again
@@ -22,8 +22,14 @@ pub type Key = (RollupId, TxHash);
 /// After this many blocks without it, a transaction goes to everybody.
 const HEIGHTS_BEFORE_BROADCAST: u8 = 3;
 
-/// When nothing was decided for this long, waiting transactions go to everybody: the proposers asked may be gone.
-pub const BROADCAST_AFTER: Duration = Duration::from_millis(250);
+/// When nothing was proposed or decided for this long, waiting transactions go to everybody: the proposers asked may be gone.
+const BROADCAST_AFTER: Duration = Duration::from_millis(250);
+
+/// Never later than this, however long blocks usually take.
+const BROADCAST_AFTER_MAX: Duration = Duration::from_secs(1);
+
+/// The usual time of a block follows the last ones by one part in so many.
+const USUAL_PARTS: u32 = 8;
 
 /// While a block is closed, frames of new transactions leave at least this far apart: a frame costs every node more than
 /// the transactions in it.
@@ -48,6 +54,10 @@ pub struct Relay {
     /// By the height whose proposer can take them; with the blocks that they missed.
     waiting: BTreeMap<Height, Vec<(Key, u8)>>,
     last_progress: Duration,
+    /// When something last began to wait for a decision.
+    waits_since: Duration,
+    /// How long that wait usually is: hundreds of milliseconds between continents.
+    usual: Duration,
 }
 
 /// What to send where. A target that is this node is left out by the caller.
@@ -106,6 +116,7 @@ impl Relay {
         self.sent_at = Some(outlook.now);
         if self.waiting.is_empty() {
             self.last_progress = outlook.now;
+            self.waits_since = outlook.now;
         }
         let keys = std::mem::take(&mut self.fresh);
         let keys = keys.into_iter().map(|key| (key, 0)).collect();
@@ -122,6 +133,8 @@ impl Relay {
         contains: impl Fn(&Key) -> bool,
         pooled: impl Fn(&Key) -> bool,
     ) -> Dispatch {
+        // The proposer is there, and the one after it will take what waits.
+        self.last_progress = outlook.now;
         let due = self.waiting.remove(&outlook.height).unwrap_or_default();
         let (inside, missed): (Vec<_>, Vec<_>) = due.into_iter().partition(|(key, _)| contains(key));
         if !inside.is_empty() {
@@ -138,7 +151,12 @@ impl Relay {
         outlook: Outlook,
         pooled: impl Fn(&Key) -> bool,
     ) -> Dispatch {
+        if !self.waiting.is_empty() {
+            let took = outlook.now.saturating_sub(self.waits_since);
+            self.usual = self.usual * (USUAL_PARTS - 1) / USUAL_PARTS + took / USUAL_PARTS;
+        }
         self.last_progress = outlook.now;
+        self.waits_since = outlook.now;
         let later = self.waiting.split_off(&height.next());
         let due = std::mem::replace(&mut self.waiting, later);
         let missed = due.into_values().flatten().filter(|(key, _)| pooled(key)).collect();
@@ -152,10 +170,16 @@ impl Relay {
     }
 
     fn stalled_at(&self) -> Option<Duration> {
-        (!self.waiting.is_empty()).then(|| self.last_progress + BROADCAST_AFTER)
+        (!self.waiting.is_empty()).then(|| self.last_progress + self.broadcast_after())
     }
 
-    /// Nothing was decided for long: what waits longest and is still pooled goes to everybody.
+    /// Half as long again as usual: a block on its way is no sign that a proposer is gone, and what all nodes send to all
+    /// then takes the bandwidth that the block needs.
+    fn broadcast_after(&self) -> Duration {
+        (self.usual * 3 / 2).clamp(BROADCAST_AFTER, BROADCAST_AFTER_MAX)
+    }
+
+    /// Nothing was proposed or decided for long: what waits longest and is still pooled goes to everybody.
     pub fn stalled(&mut self, now: Duration, pooled: impl Fn(&Key) -> bool) -> Dispatch {
         let mut dispatch = Dispatch::default();
         if self.stalled_at().is_none_or(|at| now < at) {
@@ -358,6 +382,55 @@ mod tests {
             "a quarter now, the next at its proposer's next turn"
         );
         assert_eq!(sent(0), (256, 256));
+    }
+
+    #[test]
+    fn where_blocks_take_long_their_time_is_no_stall() {
+        let mut relay = Relay::default();
+        let at = |height: u64, ms| Outlook {
+            now: Duration::from_millis(ms),
+            ..outlook(height, true)
+        };
+        // 300 ms a block, as around the world; in each one something waits for the next.
+        for height in 1..=40 {
+            let now = height * 300;
+            send(&mut relay, &[key(1)], at(height, now));
+            let moved = relay.decided(Height(height), 9, at(height, now + 299), |_| false);
+            assert_eq!(moved, Dispatch::default());
+        }
+        let last = Duration::from_millis(40 * 300 + 299);
+        let patience = |relay: &Relay| (relay.deadline().unwrap() - last).as_millis();
+        assert!((420..=450).contains(&patience(&relay)), "{}", patience(&relay));
+        assert!(
+            !relay
+                .stalled(last + Duration::from_millis(451), |_| true)
+                .to_all
+                .is_empty()
+        );
+        // However long it takes, it is not waited for longer than a second.
+        send(&mut relay, &[key(2)], at(41, 60_000));
+        relay.decided(Height(40), 9, at(41, 90_000), |_| true);
+        let now = Duration::from_secs(90);
+        assert_eq!(relay.deadline(), Some(now + BROADCAST_AFTER_MAX));
+    }
+
+    #[test]
+    fn a_proposal_is_progress_as_a_decision_is() {
+        let mut relay = Relay::default();
+        send(&mut relay, &[key(1)], outlook(5, true));
+        let now = Duration::from_millis(200);
+        relay.proposed(
+            Outlook {
+                now,
+                ..outlook(6, true)
+            },
+            1,
+            |_| true,
+            |_| true,
+        );
+        assert_eq!(relay.deadline(), Some(now + BROADCAST_AFTER));
+        assert_eq!(relay.stalled(Duration::from_millis(449), |_| true), Dispatch::default());
+        assert_eq!(relay.stalled(Duration::from_millis(450), |_| true).to_all, [key(1)]);
     }
 
     #[test]

@@ -117,10 +117,11 @@ fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Ports of this test's own, below those that the system gives away, so that nobody takes them between two starts.
-fn base_port() -> u32 {
+/// Ports of one test's own, below those that the system gives away, so that nobody takes them between two starts. Tests of one
+/// process begin to look at different places.
+fn base_port(place: u32) -> u32 {
     let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    let candidates = (0..100).map(|step| 20_000 + (std::process::id() + step * 7) % 300 * 40);
+    let candidates = (0..100).map(|step| 20_000 + (std::process::id() + place * 150 + step * 7) % 300 * 40);
     let mut all_free = candidates.filter(|base| (*base..base + 40).all(|port| free(u16::try_from(port).unwrap())));
     all_free.next().expect("one of 100 runs of 40 ports is free")
 }
@@ -130,7 +131,7 @@ fn devnet_orders_survives_a_kill_resumes_and_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path().join("net");
 
-    let devnet = Devnet::start(&home, &["--base-port", &base_port().to_string()]);
+    let devnet = Devnet::start(&home, &["--base-port", &base_port(0).to_string()]);
     let first = devnet.order(0, "0x68656c6c6f");
     assert_eq!(first["sequence"], 0);
     let written = std::fs::read_to_string(home.join("devnet.json")).unwrap();
@@ -203,4 +204,61 @@ fn devnet_orders_survives_a_kill_resumes_and_leaves_nothing_behind() {
     eventually("the nodes end with their parent", || {
         pids.iter().all(|pid| test_kill_process(*pid).is_err())
     });
+}
+
+/// Gives the relay of a devnet an order and returns its answer.
+fn order_relay(devnet: &Devnet, request: &Value) -> Value {
+    let control = devnet.ready["wan"]["control"].as_str().unwrap();
+    let mut stream = TcpStream::connect(control).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    writeln!(stream, "{request}").unwrap();
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).unwrap();
+    serde_json::from_str(&answer).unwrap()
+}
+
+#[test]
+fn a_devnet_over_a_wide_area_network_keeps_its_distances_and_obeys_cuts() {
+    let folder = tempfile::tempdir().unwrap();
+    let (home, table) = (folder.path().join("net"), folder.path().join("far.toml"));
+    let rows = "[0, 30, 30, 30], [30, 0, 30, 30], [30, 30, 0, 30], [30, 30, 30, 0]";
+    std::fs::write(
+        &table,
+        format!("regions = [\"a\", \"b\", \"c\", \"d\"]\noneWayMs = [{rows}]\n"),
+    )
+    .unwrap();
+    let table = table.to_str().unwrap();
+
+    let devnet = Devnet::start(&home, &["--wan", table, "--base-port", &base_port(1).to_string()]);
+    assert_eq!(devnet.ready["nodes"][2]["region"], "c");
+    let start = Instant::now();
+    devnet.order(0, "0x01");
+    assert!(
+        start.elapsed() >= Duration::from_millis(90),
+        "three hops of 30 ms: {:?}",
+        start.elapsed()
+    );
+
+    // One region is cut off: the others decide without it, and it catches up when the cut is healed.
+    let cut = order_relay(&devnet, &json!({ "do": "set", "node": "node3", "cut": true }));
+    assert_eq!(cut, json!({ "ok": true, "changed": 6 }));
+    devnet.order(0, "0x02");
+    order_relay(&devnet, &json!({ "do": "reset" }));
+    let height = devnet.height(0);
+    eventually("the region that was cut off catches up", || devnet.height(3) >= height);
+    let counts = order_relay(&devnet, &json!({ "do": "count", "to": "node3" }));
+    assert!(counts["links"][0]["cut"].as_u64() > Some(0), "{counts}");
+    assert!(devnet.terminate().0.success());
+
+    // The home remembers its network; another one is refused.
+    let other = Command::new(env!("CARGO_BIN_EXE_fusion"))
+        .args(["devnet", "--wan", "4-global", "--home"])
+        .arg(&home)
+        .output()
+        .unwrap();
+    assert_eq!(other.status.code(), Some(64), "{other:?}");
+    let devnet = Devnet::start(&home, &[]);
+    assert_eq!(devnet.ready["wan"]["regions"], json!(["a", "b", "c", "d"]));
+    devnet.order(1, "0x03");
+    assert!(devnet.terminate().0.success());
 }

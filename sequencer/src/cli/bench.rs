@@ -5,6 +5,7 @@
 //! measures; its own CPU time is part of the report. Linux only, for `/proc`.
 
 use std::io::IsTerminal as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,14 +13,18 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use fusion_client::json::RollupKindJson;
 use fusion_types::quorum_power;
+use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use self::load::{Load, Target};
 use self::machine::Machine;
 use self::report::{Report, Spent, WorkloadReport};
 use self::tally::{Plan, Tally};
+use self::wan::{Started, WanReport};
 use self::workload::{Opaque, Transfers, TransfersPlan, Workload};
 use super::cluster::{Cluster, ClusterArgs};
+use super::relay::parse_probability;
+use super::wan::{self as table, Wan};
 use super::{print, print_json};
 use crate::exit::{Exit, ExitError};
 
@@ -31,6 +36,7 @@ mod pending;
 mod report;
 mod schedule;
 mod tally;
+mod wan;
 mod websocket;
 mod workload;
 
@@ -40,6 +46,7 @@ Examples:
   fusion bench --rate 10000 --duration 5m --json
   fusion bench --transfers --rate 5000 --senders 1000    signed EIP-1559 transfers
   fusion bench --find-peak --p99-ms 250                  the highest rate that is held
+  fusion bench --wan 4-eu-us --duration 60s              a devnet of its own, with a node in each region
   fusion bench --url http://a:7101 --url http://b:7101 --rollups 1001 --rate 1000";
 
 /// How long transactions may take to become final after the last one was sent.
@@ -56,7 +63,7 @@ const STEP_WINDOW: Duration = Duration::from_secs(5);
 const CONFIRM_PARTS: u64 = 20;
 
 #[derive(Debug, Args)]
-#[command(after_help = HELP)]
+#[command(after_help = format!("{HELP}\n\n{}", table::HELP))]
 pub(super) struct BenchArgs {
     #[command(flatten)]
     cluster: ClusterArgs,
@@ -93,6 +100,12 @@ pub(super) struct BenchArgs {
     /// A rate counts as held only with p99 up to this.
     #[arg(long, value_name = "MS", default_value_t = 250, requires = "find_peak")]
     p99_ms: u64,
+    /// Start a devnet over a wide-area network for it: 4-eu-us, 4-global, 7-global, 10-global, or a file with a table.
+    #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["url", "devnet"], value_parser = wan::table_name)]
+    wan: Option<String>,
+    /// Lose datagrams between its nodes with this probability.
+    #[arg(long, value_name = "P", default_value_t = 0.0, requires = "wan", value_parser = parse_probability)]
+    loss: f64,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -124,10 +137,16 @@ struct Step {
 }
 
 pub(super) fn run(args: &BenchArgs) -> Result<(), ExitError> {
-    let cluster = args.cluster.find()?;
+    let (_started, cluster) = match &args.wan {
+        Some(wan) => {
+            let (started, cluster) = Started::start(wan, args.loss).map_err(unavailable)?;
+            (Some(started), cluster)
+        }
+        None => (None, args.cluster.find()?),
+    };
     let mut bench =
         Bench::new(args, cluster).map_err(|error| ExitError::new(Exit::Usage, format_args!("{error:#}")))?;
-    if args.cluster.is_whole_devnet() {
+    if args.cluster.is_whole_devnet() && args.wan.is_none() {
         bench.leave_out_silent().map_err(unavailable)?;
     }
     if args.find_peak {
@@ -194,6 +213,9 @@ struct Bench<'a> {
     rollups: Vec<u64>,
     pids: Vec<u32>,
     metrics: Vec<String>,
+    /// The network between the nodes, where its relay takes orders, and the place of each host in its table.
+    wan: Option<(Wan, SocketAddr)>,
+    hosts: Vec<String>,
     terminal: bool,
 }
 
@@ -221,9 +243,14 @@ impl<'a> Bench<'a> {
             "give --rollups ID: no rollup of the fitting kind is known"
         );
         let targets = cluster.urls.iter().map(|url| Target::parse(url));
+        let targets = targets.collect::<anyhow::Result<Vec<_>>>()?;
+        // Of some of the nodes it is not known which.
+        let wan = cluster.wan.filter(|(wan, _)| wan.count() == targets.len());
         Ok(Self {
             args,
-            targets: targets.collect::<anyhow::Result<_>>()?,
+            hosts: targets.iter().map(|target| target.host.clone()).collect(),
+            wan,
+            targets,
             left_out: Vec::new(),
             rollups,
             pids: if args.pid.is_empty() {
@@ -289,7 +316,7 @@ impl<'a> Bench<'a> {
         while load.started().elapsed() < drained && load.tally().unfinished > 0 {
             std::thread::sleep(PROGRESS);
         }
-        let tally = load.finish();
+        let (tally, by_connection) = load.finish();
         self.clear_line();
         let spent = Spent {
             cluster_cpu: difference(before.cluster_cpu, after.cluster_cpu),
@@ -309,7 +336,30 @@ impl<'a> Bench<'a> {
             nodes: self.targets.len(),
             left_out: self.left_out.clone(),
         };
-        Ok(Report::new(plan, sent, &tally, spent, Machine::this()))
+        let mut report = Report::new(plan, sent, &tally, spent, Machine::this());
+        report.wan = self.wan_report(&report, by_connection);
+        Ok(report)
+    }
+
+    /// What the distances had to do with it.
+    fn wan_report(&self, report: &Report, by_connection: Vec<Histogram<u64>>) -> Option<WanReport> {
+        let (wan, control) = self.wan.as_ref()?;
+        let places = self
+            .targets
+            .iter()
+            .map(|target| self.hosts.iter().position(|host| *host == target.host));
+        let by_node: Option<Vec<_>> = places
+            .zip(by_connection)
+            .map(|(place, latency)| Some((place?, latency)))
+            .collect();
+        let late = wan::relay_late_p99_ms(*control);
+        Some(WanReport::new(
+            wan,
+            self.args.loss,
+            late,
+            &report.final_latency_ms,
+            &by_node?,
+        ))
     }
 
     /// Doubles and bisects with short steps, then confirms what was found over the full duration.

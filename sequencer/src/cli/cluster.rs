@@ -3,6 +3,7 @@
 //! A running devnet leaves `devnet.json` in its home folder, and a link to a home that is not in the temporary folder there. Without any option
 //! the newest one found there is taken, so that `fusion devnet` in one terminal and `fusion bench` in another need no address.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -12,6 +13,7 @@ use fusion_client::json::{GenesisJson, RollupJson, RollupKindJson};
 use serde::Deserialize;
 
 use super::shell_word;
+use super::wan::Wan;
 use crate::exit::{Exit, ExitError};
 
 /// Folders of devnets without `--home`, and links to those with one, start with this.
@@ -37,6 +39,15 @@ struct Devnet {
     genesis: PathBuf,
     nodes: Vec<DevnetNode>,
     rollups: Vec<RollupJson>,
+    wan: Option<DevnetWan>,
+}
+
+/// The network between its nodes.
+#[derive(Debug, Deserialize)]
+struct DevnetWan {
+    #[serde(flatten)]
+    table: serde_json::Value,
+    control: SocketAddr,
 }
 
 #[derive(Debug, Deserialize)]
@@ -59,6 +70,8 @@ pub(super) struct Cluster {
     pub(super) metrics: Vec<String>,
     /// The registered rollups.
     pub(super) rollups: Vec<RollupJson>,
+    /// The network between all nodes of a devnet, if it has one, and where its relay takes orders.
+    pub(super) wan: Option<(Wan, SocketAddr)>,
 }
 
 impl ClusterArgs {
@@ -96,12 +109,18 @@ impl Cluster {
         Self::read(&text).map_err(|error| ExitError::config(format_args!("{}: {error}", file.display())))
     }
 
-    fn read(text: &str) -> Result<Self, String> {
+    /// What a devnet says of itself as one line of JSON.
+    pub(super) fn read(text: &str) -> Result<Self, String> {
         let devnet: Devnet = serde_json::from_str(text).map_err(|error| error.to_string())?;
         if devnet.nodes.is_empty() {
             return Err("it names no node".to_owned());
         }
+        let wan = match devnet.wan {
+            Some(wan) => Some((Wan::parse(&wan.table.to_string(), "wan.json")?, wan.control)),
+            None => None,
+        };
         Ok(Self {
+            wan,
             urls: devnet.nodes.iter().map(|node| node.rpc.clone()).collect(),
             genesis: Some(devnet.genesis),
             // 0 stands for a process that the devnet did not start.

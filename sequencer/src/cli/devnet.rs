@@ -6,6 +6,7 @@
 //! holds its new process, found by the lock of its home, and Ctrl-C ends it too.
 
 use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -13,9 +14,11 @@ use clap::Args;
 use fusion_client::json::RollupJson;
 use rustix::process::Signal;
 use serde::Serialize;
-use tokio::signal::unix::{self, SignalKind};
 use tokio::time::MissedTickBehavior;
 
+use super::relay::Relay;
+use super::stops::Stops;
+use super::wan::{self as table, Wan};
 use super::{lock, print};
 use crate::exit::{Exit, ExitError};
 
@@ -23,6 +26,7 @@ mod child;
 mod home;
 mod probe;
 mod report;
+mod wan;
 
 use child::Child;
 use home::{Home, Plan};
@@ -44,10 +48,11 @@ Nodes listen on 127.0.0.1 from port 7100 on, or on free ports. Logs are in node*
 Examples:
   fusion devnet                          4 nodes in a temporary folder; Ctrl-C stops them and removes it
   fusion devnet --home mynet             keeps the data; the same command resumes the chain
-  fusion devnet --nodes 7 --json         one line of JSON when ready, for scripts";
+  fusion devnet --nodes 7 --json         one line of JSON when ready, for scripts
+  fusion devnet --wan 4-eu-us            a node in each region, with the delays between them";
 
 #[derive(Debug, Args)]
-#[command(after_help = HELP)]
+#[command(after_help = format!("{HELP}\n\n{}", table::HELP))]
 pub(super) struct DevnetArgs {
     /// Number of nodes, 1 to 32 [default: 4, or as many as the home has].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=32))]
@@ -61,9 +66,15 @@ pub(super) struct DevnetArgs {
     /// First port; node i takes P+10i (p2p, UDP), P+10i+1 (RPC) and P+10i+2 (metrics).
     #[arg(long, value_name = "P", value_parser = clap::value_parser!(u16).range(1024..=65_200))]
     base_port: Option<u16>,
+    /// Put a region's distance between the nodes: 4-eu-us, 4-global, 7-global, 10-global, or a file with a table.
+    #[arg(long, value_name = "NAME|FILE", value_parser = Wan::find)]
+    wan: Option<Wan>,
     /// Print one line of JSON when ready, and nothing else.
     #[arg(long)]
     json: bool,
+    /// Stop when stdin is closed: `fusion bench --wan` holds the other end.
+    #[arg(long, hide = true)]
+    die_with_parent: bool,
 }
 
 /// What `--json` prints and `devnet.json` holds.
@@ -72,6 +83,17 @@ struct Ready<'a> {
     genesis: &'a Path,
     nodes: Vec<ReadyNode<'a>>,
     rollups: &'a [RollupJson],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wan: Option<ReadyWan<'a>>,
+}
+
+/// The network between the nodes, and where its relay takes orders: see `fusion relay --help`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReadyWan<'a> {
+    #[serde(flatten)]
+    table: &'a Wan,
+    control: Option<SocketAddr>,
 }
 
 #[derive(Debug, Serialize)]
@@ -82,18 +104,20 @@ struct ReadyNode<'a> {
     rpc: String,
     metrics: String,
     p2p: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    region: Option<&'a str>,
 }
 
 pub(super) fn run(args: &DevnetArgs) -> Result<(), ExitError> {
     let started = Instant::now();
     let mut home = Home::open(args.home.as_deref(), args.keep)?;
-    let plan = Plan::load_or_create(home.path(), args.nodes, args.base_port)?;
+    let plan = Plan::load_or_create(home.path(), args.nodes, args.base_port, args.wan.as_ref())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| ExitError::new(Exit::Io, format_args!("cannot start: {error}")))?;
     let result = runtime.block_on(async {
-        let mut devnet = Devnet::start(&plan, args.json)?;
+        let mut devnet = Devnet::start(&plan, args)?;
         let result = devnet.run(started).await;
         devnet.stop().await;
         if devnet.somebody_runs() {
@@ -113,38 +137,10 @@ pub(super) fn run(args: &DevnetArgs) -> Result<(), ExitError> {
 struct Devnet<'a> {
     plan: &'a Plan,
     children: Vec<Member>,
+    relay: Option<Relay>,
     json: bool,
     live_line: bool,
     stops: Stops,
-}
-
-/// What ends a devnet: Ctrl-C, a supervisor, or the terminal that closes.
-struct Stops {
-    interrupt: unix::Signal,
-    terminate: unix::Signal,
-    hangup: unix::Signal,
-}
-
-impl Stops {
-    fn new() -> Result<Self, ExitError> {
-        let listen = |kind| {
-            unix::signal(kind)
-                .map_err(|error| ExitError::new(Exit::Io, format_args!("cannot listen for signals: {error}")))
-        };
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-            hangup: listen(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
-        }
-    }
 }
 
 /// What is known of a node's process.
@@ -158,15 +154,22 @@ enum Member {
 }
 
 impl<'a> Devnet<'a> {
-    fn start(plan: &'a Plan, json: bool) -> Result<Self, ExitError> {
+    fn start(plan: &'a Plan, args: &DevnetArgs) -> Result<Self, ExitError> {
+        let json = args.json;
+        let listening = plan.nodes.iter().map(|node| (node.name.clone(), node.p2p));
+        let relay = match &plan.between {
+            Some(between) => Some(between.start(listening.collect())?),
+            None => None,
+        };
         let children = plan
             .nodes
             .iter()
             .map(|node| Child::start(node).map(|child| Member::Ours(Box::new(child))));
         Ok(Self {
             plan,
-            stops: Stops::new()?,
+            stops: Stops::new(args.die_with_parent)?,
             children: children.collect::<Result<_, _>>()?,
+            relay,
             json,
             live_line: !json && std::io::stdout().is_terminal(),
         })
@@ -235,12 +238,14 @@ impl<'a> Devnet<'a> {
     }
 
     fn ready(&self) -> Ready<'_> {
+        let between = self.plan.between.as_ref();
         let nodes = self
             .plan
             .nodes
             .iter()
             .zip(&self.children)
-            .map(|(node, member)| ReadyNode {
+            .enumerate()
+            .map(|(index, (node, member))| ReadyNode {
                 name: &node.name,
                 pid: match member {
                     Member::Ours(child) => child.pid,
@@ -251,11 +256,16 @@ impl<'a> Devnet<'a> {
                 rpc: format!("http://{}", node.rpc),
                 metrics: format!("http://{}/metrics", node.metrics),
                 p2p: node.p2p.to_string(),
+                region: between.map(|between| between.table.regions[index].as_str()),
             });
         Ready {
             genesis: &self.plan.genesis,
             nodes: nodes.collect(),
             rollups: &self.plan.rollups,
+            wan: between.map(|between| ReadyWan {
+                table: &between.table,
+                control: self.relay.as_ref().and_then(|relay| relay.control),
+            }),
         }
     }
 
@@ -284,7 +294,10 @@ impl<'a> Devnet<'a> {
                     if !self.json {
                         let samples = probe::samples(&self.plan.nodes).await;
                         if let Some(line) = meter.line(samples) {
-                            self.show(&line)?;
+                            self.show(&match &self.plan.between {
+                                Some(between) => format!("{} | {line}", between.table.name),
+                                None => line,
+                            })?;
                         }
                     }
                 }

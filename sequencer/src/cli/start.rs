@@ -3,7 +3,6 @@
 //! The first SIGTERM or SIGINT drains and exits 0 within [`DRAIN_MAX`]; a second one exits at once. SIGHUP is ignored.
 //! A panic in any thread ends the process with code 70: half a node must not go on.
 
-use std::io::Read;
 use std::time::Duration;
 
 use clap::Args;
@@ -13,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
+use super::stops::watch_stdin;
 use super::{Location, genesis, lock};
 use crate::config::{Config, LogFormat};
 use crate::exit::{Exit, ExitError};
@@ -121,15 +121,7 @@ impl Stops {
         };
         let (sender, parent) = mpsc::channel(1);
         if die_with_parent {
-            let sender = sender.clone();
-            std::thread::spawn(move || {
-                let mut stdin = std::io::stdin().lock();
-                let mut buffer = [0; 64];
-                // Whatever the parent writes means nothing; that it can write means that it lives.
-                while stdin.read(&mut buffer).is_ok_and(|count| count > 0) {}
-                // Full or closed: the stop is under way.
-                let _asked = sender.blocking_send(());
-            });
+            watch_stdin(sender.clone());
         }
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,

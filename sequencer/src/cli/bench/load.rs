@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use hdrhistogram::Histogram;
 
 use super::answers;
 use super::pending::Pending;
@@ -229,12 +230,12 @@ impl Load {
         sum
     }
 
-    /// Ends all threads and returns what they counted.
-    pub(super) fn finish(self) -> Tally {
+    /// Ends all threads and returns what they counted, and the final latency of each connection alone.
+    pub(super) fn finish(self) -> (Tally, Vec<Histogram<u64>>) {
         for connection in &self.connections {
             connection.stop.store(true, Ordering::Relaxed);
         }
-        let mut sum = Tally::new();
+        let (mut sum, mut latencies) = (Tally::new(), Vec::with_capacity(self.connections.len()));
         for thread in self.threads {
             if thread.join().is_err() {
                 sum.failures.push("a thread of the bench panicked".to_owned());
@@ -246,8 +247,9 @@ impl Load {
             sum.unfinished += counted.pending.len() as u64;
             let due = connection.schedule.count_until(connection.plan.end());
             sum.unsent += due.saturating_sub(counted.tally.sent);
+            latencies.push(counted.tally.latency.clone());
         }
-        sum
+        (sum, latencies)
     }
 }
 

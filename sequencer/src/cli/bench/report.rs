@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::machine::Machine;
 use super::tally::{Plan, Tally};
+use super::wan::WanReport;
 
 /// Share of the offered rate that must become final within the window for a rate to be held.
 const HELD_SHARE: f64 = 0.98;
@@ -39,6 +40,9 @@ pub(super) struct Report {
     pub(super) cluster: ClusterCost,
     /// What it cost the generator, and how late it was.
     pub(super) generator: GeneratorCost,
+    /// What distance had to do with it, when the nodes are in regions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) wan: Option<WanReport>,
     /// Where it ran.
     pub(super) machine: Machine,
 }
@@ -118,7 +122,8 @@ pub(super) struct Percentiles {
 }
 
 impl Percentiles {
-    fn of(microseconds: &Histogram<u64>) -> Self {
+    /// Of a histogram of microseconds.
+    pub(super) fn of(microseconds: &Histogram<u64>) -> Self {
         let at = |quantile: f64| microseconds.value_at_quantile(quantile) as f64 / 1000.0;
         Self {
             count: microseconds.len(),
@@ -210,6 +215,7 @@ impl Report {
                 late_max_ms: tally.late.max() as f64 / 1000.0,
             },
             workload,
+            wan: None,
             machine,
         }
     }
@@ -281,6 +287,7 @@ impl Report {
             "  final latency   p50 {:.1} ms, p90 {:.1}, p99 {:.1}, p99.9 {:.1}, max {:.1}\n",
             latency.p50, latency.p90, latency.p99, latency.p999, latency.max
         );
+        text += &self.wan.as_ref().map(WanReport::to_text).unwrap_or_default();
         text += &format!(
             "  cluster         {} CPU ms per 1,000 tx, {} cores, {} wire bytes per tx byte, peak memory of a node {} MB\n",
             known(cluster.cpu_ms_per_1000, 1),

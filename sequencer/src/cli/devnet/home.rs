@@ -5,14 +5,17 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 
+use ed25519_dalek::SigningKey;
 use fusion_client::json::{GenesisJson, GenesisValidatorJson, Hash, OrderingJson, RollupJson, RollupKindJson};
 use fusion_types::{Genesis, Height, ValidatorId};
 use rustix::fs::{FlockOperation, flock};
 
 use super::super::cluster::TEMPORARY_PREFIX;
+use super::super::wan::Wan;
 use super::super::{genesis, shell_word};
 use super::child;
-use crate::config::{self, Config, Role};
+use super::wan::{self, Between};
+use crate::config::{self, Config, PeerAddress, Role};
 use crate::exit::{Exit, ExitError};
 use crate::keys::{self, KeyKind};
 use crate::node;
@@ -114,6 +117,8 @@ pub(super) struct Plan {
     pub(super) network: String,
     pub(super) nodes: Vec<Node>,
     pub(super) rollups: Vec<RollupJson>,
+    /// What is between the nodes, if it is more than this machine.
+    pub(super) between: Option<Between>,
 }
 
 /// Where everything of a node is.
@@ -139,14 +144,30 @@ impl Node {
 
 impl Plan {
     /// The network that is in `home`, or a new one.
-    pub(super) fn load_or_create(home: &Path, count: Option<u16>, base_port: Option<u16>) -> Result<Self, ExitError> {
+    pub(super) fn load_or_create(
+        home: &Path,
+        count: Option<u16>,
+        base_port: Option<u16>,
+        wan: Option<&Wan>,
+    ) -> Result<Self, ExitError> {
         if !home.join("genesis.json").exists() {
-            create(home, count.unwrap_or(NODES), base_port)?;
+            let nodes = match wan {
+                Some(wan) => u16::try_from(wan.count()).map_err(ExitError::internal)?,
+                None => NODES,
+            };
+            create(home, count.unwrap_or(nodes), base_port, wan)?;
         }
-        Self::load(home, count, base_port)
+        let between = Between::load(home)?;
+        wan::check(home, between.as_ref(), wan, count)?;
+        Self::load(home, count, base_port, between)
     }
 
-    fn load(home: &Path, count: Option<u16>, base_port: Option<u16>) -> Result<Self, ExitError> {
+    fn load(
+        home: &Path,
+        count: Option<u16>,
+        base_port: Option<u16>,
+        between: Option<Between>,
+    ) -> Result<Self, ExitError> {
         let path = home.join("genesis.json");
         let (json, genesis) = genesis::read(&path)?;
         let mut nodes = Vec::with_capacity(json.validators.len());
@@ -183,6 +204,13 @@ impl Plan {
             );
             return Err(ExitError::new(Exit::Usage, message));
         }
+        let regions = between.as_ref().map_or(nodes.len(), |between| between.table.count());
+        if regions != nodes.len() {
+            let nodes = nodes.len();
+            return Err(ExitError::config(format_args!(
+                "wan.json has {regions} regions, genesis.json {nodes} nodes"
+            )));
+        }
         for node in &nodes {
             if !(udp_is_free(node.p2p) && tcp_is_free(node.rpc) && tcp_is_free(node.metrics)) {
                 let message = format!(
@@ -198,6 +226,7 @@ impl Plan {
             network: genesis.network().to_string(),
             nodes,
             rollups: json.rollups,
+            between,
         })
     }
 
@@ -218,10 +247,26 @@ impl Plan {
 }
 
 /// Makes keys, configurations and, last, the genesis: without it a half-made folder is not taken for a network.
-fn create(home: &Path, count: u16, base_port: Option<u16>) -> Result<(), ExitError> {
+fn create(home: &Path, count: u16, base_port: Option<u16>, wan: Option<&Wan>) -> Result<(), ExitError> {
+    if wan.is_some_and(|wan| wan.count() != usize::from(count)) {
+        return wan::check(home, None, wan, Some(count));
+    }
+    let ports = ports(count, base_port)?;
+    let between = match wan {
+        Some(wan) => {
+            let last = ports.iter().map(|[p2p, ..]| p2p.port()).max().unwrap_or(BASE_PORT);
+            Some(Between::new(wan.clone(), last.saturating_add(PORT_STEP))?)
+        }
+        None => None,
+    };
+    let mut consensus_keys = (0..count).map(|_| keys::generate()).collect::<Result<Vec<_>, _>>()?;
+    // Validators propose in the order of their keys, and so nodes do in the order of their numbers.
+    consensus_keys.sort_by_key(keys::public);
+    let peer_keys = (0..count).map(|_| keys::generate()).collect::<Result<Vec<_>, _>>()?;
     let mut validators = Vec::with_capacity(usize::from(count));
     let mut made = Vec::with_capacity(usize::from(count));
-    for (index, ports) in ports(count, base_port)?.into_iter().enumerate() {
+    for (index, ports) in ports.into_iter().enumerate() {
+        let (consensus, peer) = (&consensus_keys[index], &peer_keys[index]);
         let name = format!("node{index}");
         let folder = home.join(&name);
         let mut config = Config::default();
@@ -229,23 +274,28 @@ fn create(home: &Path, count: u16, base_port: Option<u16>) -> Result<(), ExitErr
         config.node.role = Role::Validator;
         config.node.genesis = "../genesis.json".into();
         config.p2p.listen = ports[0];
+        config.p2p.peers = between
+            .iter()
+            .flat_map(|between| peers(between, index, &peer_keys))
+            .collect();
         config.rpc.listen = ports[1];
         config.metrics.listen = Some(ports[2]);
         let file = folder.join(config::FILE_NAME);
         keys::write_new(&file, config::documented(&config).as_bytes(), 0o644)?;
         let config = Config::load(&file, &[])?;
-        let consensus = keys::generate()?;
-        let peer = keys::generate()?;
-        keys::write(KeyKind::Consensus, &config.keys.consensus, &consensus, None)?;
-        keys::write(KeyKind::Peer, &config.keys.peer, &peer, None)?;
+        keys::write(KeyKind::Consensus, &config.keys.consensus, consensus, None)?;
+        keys::write(KeyKind::Peer, &config.keys.peer, peer, None)?;
         validators.push(GenesisValidatorJson {
-            id: Hash(keys::public(&consensus)),
-            peer: Hash(keys::public(&peer)),
+            id: Hash(keys::public(consensus)),
+            peer: Hash(keys::public(peer)),
             power: 1,
             address: ports[0].to_string(),
             name,
         });
-        made.push((config, ValidatorId(keys::public(&consensus))));
+        made.push((config, ValidatorId(keys::public(consensus))));
+    }
+    if let Some(between) = &between {
+        between.save(home)?;
     }
     let json = GenesisJson {
         name: "devnet".to_owned(),
@@ -262,6 +312,16 @@ fn create(home: &Path, count: u16, base_port: Option<u16>) -> Result<(), ExitErr
         let _moved = node::create_guard(&config, &genesis, validator, Height(0))?;
     }
     genesis::write(&json, &home.join("genesis.json"))
+}
+
+/// Where node `from` reaches the others: through the relay.
+fn peers(between: &Between, from: usize, keys: &[SigningKey]) -> Vec<PeerAddress> {
+    let peer = |(to, key): (usize, &SigningKey)| {
+        let address = between.address(from, to)?.to_string();
+        let id = keys::public(key);
+        Some(PeerAddress { id, address })
+    };
+    keys.iter().enumerate().filter_map(peer).collect()
 }
 
 fn rollup(id: u64, kind: RollupKindJson, ordering: OrderingJson) -> RollupJson {
@@ -325,7 +385,7 @@ fn free_ports(count: u16) -> Result<Vec<[SocketAddr; 3]>, ExitError> {
     addresses.map_err(|error: std::io::Error| ExitError::new(Exit::Unavailable, format_args!("no free port: {error}")))
 }
 
-fn udp_is_free(address: SocketAddr) -> bool {
+pub(super) fn udp_is_free(address: SocketAddr) -> bool {
     UdpSocket::bind(address).is_ok()
 }
 
@@ -340,13 +400,13 @@ mod tests {
     #[test]
     fn the_port_that_the_home_has_may_be_repeated_and_another_is_refused_with_both() {
         let folder = tempfile::tempdir().unwrap();
-        create(folder.path(), 1, None).unwrap();
+        create(folder.path(), 1, None, None).unwrap();
         let config = Config::load(&folder.path().join("node0").join(config::FILE_NAME), &[]).unwrap();
         let first = config.p2p.listen.port();
         // Somebody else may take the port meanwhile, which is another refusal.
-        let same = Plan::load_or_create(folder.path(), None, Some(first));
+        let same = Plan::load_or_create(folder.path(), None, Some(first), None);
         assert_ne!(same.err().map(|error| error.exit), Some(Exit::Usage));
-        let refused = Plan::load_or_create(folder.path(), None, Some(first ^ 1));
+        let refused = Plan::load_or_create(folder.path(), None, Some(first ^ 1), None);
         let refused = refused.err().unwrap();
         assert_eq!(refused.exit, Exit::Usage);
         assert!(

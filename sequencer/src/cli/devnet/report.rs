@@ -8,10 +8,22 @@ use crate::cli::shell_word;
 
 /// The table of endpoints and the commands to go on with.
 pub(super) fn ready(plan: &Plan, ready: &Ready<'_>, took: Duration) -> String {
-    let mut rows = vec![["node", "pid", "rpc (http and ws)", "metrics", "p2p (udp)", "home"].map(str::to_owned)];
+    let mut rows = vec![
+        [
+            "node",
+            "region",
+            "pid",
+            "rpc (http and ws)",
+            "metrics",
+            "p2p (udp)",
+            "home",
+        ]
+        .map(str::to_owned),
+    ];
     for node in &ready.nodes {
         rows.push([
             node.name.to_owned(),
+            node.region.unwrap_or("here").to_owned(),
             node.pid.to_string(),
             node.rpc.clone(),
             node.metrics.clone(),
@@ -26,8 +38,16 @@ pub(super) fn ready(plan: &Plan, ready: &Ready<'_>, took: Duration) -> String {
     let starts = plan.nodes.iter().map(|node| format!("  {}\n", node.start_command()));
     let binary = child::binary().map_or_else(|_| "fusion".to_owned(), |path| shell_word(&path));
     let url = &ready.nodes[0].rpc;
+    let wan = ready.wan.as_ref().map(|wan| {
+        let control = wan.control.map(|control| control.to_string()).unwrap_or_default();
+        format!(
+            "\nnetwork: {}; its relay takes orders at {control} (fusion relay --help)",
+            wan.table.name
+        )
+    });
+    let wan = wan.unwrap_or_default();
     format!(
-        "{} nodes ready in {:.1} s, network {}\n\n{}\nrollups: {}\ngenesis: {}\n\n\
+        "{} nodes ready in {:.1} s, network {}\n\n{}\nrollups: {}\ngenesis: {}{wan}\n\n\
          A killed node starts again with its command:\n{}\n\
          Order something and get the final receipt:\n  \
          curl -s {url} -H 'content-type: application/json' -d '{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"fusion_sendTransactionSync\",\
@@ -48,8 +68,8 @@ pub(super) fn ready(plan: &Plan, ready: &Ready<'_>, took: Duration) -> String {
 }
 
 /// Rows in aligned columns.
-fn table(rows: &[[String; 6]]) -> String {
-    let mut widths = [0; 6];
+fn table(rows: &[[String; 7]]) -> String {
+    let mut widths = [0; 7];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.len());

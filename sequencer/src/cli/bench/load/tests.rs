@@ -75,7 +75,7 @@ async fn run(nodes: &[&FakeNode], plan: Plan, patience: Duration) -> Tally {
         {
             std::thread::sleep(Duration::from_millis(10));
         }
-        load.finish()
+        load.finish().0
     });
     run.await.unwrap()
 }
