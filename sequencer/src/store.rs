@@ -75,7 +75,7 @@ pub enum Record {
 }
 
 /// Largest contents of the guard file, in bytes.
-pub const GUARD_BYTES_MAX: usize = 448;
+pub const GUARD_BYTES_MAX: usize = 416;
 
 /// How a store is opened.
 #[derive(Debug, Clone)]

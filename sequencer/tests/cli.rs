@@ -291,7 +291,9 @@ fn unusable_guard_is_refused_with_the_command_that_replaces_it_and_keeps_the_old
     let foreign = std::fs::read(other.path("guard/state")).unwrap();
     let mut flipped = std::fs::read(&file).unwrap();
     // One bit in each of its slots: fewer cost nothing.
-    (0..4).for_each(|slot| flipped[slot * 4096 + 100] ^= 1);
+    [60_928, 65_024, 126_464, 130_560]
+        .into_iter()
+        .for_each(|slot| flipped[slot + 100] ^= 1);
     for (number, bytes) in (1..).zip([flipped, Vec::new(), foreign]) {
         std::fs::write(&file, &bytes).unwrap();
         let start = node.run(&["start"], &["log.level=error"]);

@@ -232,7 +232,7 @@ impl<'a> Case<'a> {
 
     fn damage(&mut self) {
         let path = self.path();
-        let bytes = self.volume.bytes(&path, 0..65_536);
+        let bytes = self.volume.bytes(&path, 0..131_072);
         let used = bytes.iter().rposition(|byte| *byte != 0).map_or(1, |at| at as u64 + 1);
         let (a, b) = (self.rng.below(used), self.rng.below(used));
         let (from, to) = (a.min(b), a.max(b) + 1);

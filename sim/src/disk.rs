@@ -155,7 +155,7 @@ impl Disk {
 
     /// Bytes of a file up to its last that is not zero, among the first 64 KiB.
     fn used(&self, name: &Path) -> u64 {
-        let bytes = self.volume.bytes(name, 0..65_536);
+        let bytes = self.volume.bytes(name, 0..131_072);
         bytes.iter().rposition(|byte| *byte != 0).map_or(1, |at| at as u64 + 1)
     }
 

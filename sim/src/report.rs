@@ -34,7 +34,8 @@ struct Sums {
     transactions: u64,
     unnoticed: usize,
     faults: Faults,
-    recoveries: Vec<Duration>,
+    /// With the seeds.
+    recoveries: Vec<(Duration, u64, usize)>,
     broken: u64,
 }
 
@@ -68,7 +69,8 @@ impl Sums {
             self.transactions += outcome.transactions;
             self.unnoticed += outcome.unnoticed;
             self.faults.add(&outcome.faults);
-            self.recoveries.extend(outcome.recovery);
+            self.recoveries
+                .extend(outcome.recovery.map(|time| (time, finished.seed, finished.nodes)));
         }
         if let Some(violation) = finished.violation() {
             self.broken += 1;
@@ -148,8 +150,13 @@ impl Sums {
                 "first block after the healing: p50 {:.2}, p99 {:.2}, max {:.2} cycles of {CYCLE:?}",
                 cycles(half),
                 cycles(most),
-                cycles(*max)
+                cycles(max.0)
             ));
+            let slowest = self.recoveries.iter().rev().take(3);
+            let slowest: Vec<String> = slowest
+                .map(|(time, seed, nodes)| format!("{:.2} in seed {seed} of {nodes} nodes", cycles(*time)))
+                .collect();
+            say(&format!("    slowest: {}", slowest.join(", ")));
         }
         let equivocations = self.faults.of(Fault::Equivocation);
         say(&format!(
@@ -169,7 +176,7 @@ impl Sums {
 
     fn percentile(&self, percent: usize) -> Option<Duration> {
         let at = (self.recoveries.len() * percent).div_ceil(100);
-        self.recoveries.get(at.saturating_sub(1)).copied()
+        self.recoveries.get(at.saturating_sub(1)).map(|(time, ..)| *time)
     }
 
     fn missing(&self, task: &Task) -> Vec<&'static str> {

@@ -53,6 +53,20 @@ pub(super) fn open(volume: &dyn Volume, path: &Path) -> Result<Arc<dyn VolumeFil
     volume.open(path).map_err(|e| StoreError::io("open", path, e))
 }
 
+/// Opens a file that another process may have written and not lived to sync: what is read from it is durable. A sync that failed leaves bytes in
+/// memory that the system takes for written; they are dropped, and what is on the disk is read instead.
+pub(super) fn open_settled(volume: &dyn Volume, path: &Path) -> Result<Arc<dyn VolumeFile>, StoreError> {
+    let file = open(volume, path)?;
+    settle(&*file, path)?;
+    Ok(file)
+}
+
+/// As [`open_settled`], for a file that is open.
+pub(super) fn settle(file: &dyn VolumeFile, path: &Path) -> Result<(), StoreError> {
+    sync(file, path)?;
+    file.forget().map_err(|e| StoreError::io("read again", path, e))
+}
+
 /// Takes a folder for this process alone, until what is returned is dropped.
 pub(super) fn lock(volume: &dyn Volume, path: &Path) -> Result<Arc<dyn VolumeFile>, StoreError> {
     volume.lock(path).map_err(|error| match error.kind() {

@@ -3,8 +3,8 @@
 //! The order of a commit: a decision is durable before the guard that follows it, and before a record of the WAL
 //! overwrites a height that this very batch decides; all else is synced at the same time, each file once. Space is
 //! reserved before anything is written, so a full disk refuses a batch as a whole. A failed write or sync after that is
-//! fatal: nobody knows what is on the disk then, and syncing again would not tell. Opening syncs what it found: a process that was killed may have
-//! written it, and the next promises it.
+//! fatal: nobody knows what is on the disk then, and syncing again would not tell. Opening syncs what it finds, drops what memory holds of it, and reads the
+//! disk: a process that was killed may have written it, one whose sync failed may have left in memory what is not on the disk.
 //!
 //! Promises: what [`Files::commit`] returned `Ok` for is what [`Files::open`] finds, whatever happened in between, or the damage is named:
 //! in an error, in [`WalStatus`](super::WalStatus), or by a guard that knows more than the write-ahead log. Leaves to others: the index
@@ -18,7 +18,7 @@ use fusion_types::{BlockId, DecidedBlock, Genesis, Height, State};
 
 use super::flush::{Flusher, Written};
 use super::frame::Write;
-use super::guard::Guard;
+use super::guard::{Guard, Mark, Redo};
 use super::log::{Batch, Log};
 use super::reader::Shared;
 use super::volume::{Volume, VolumeFile};
@@ -63,11 +63,16 @@ impl Files {
         }
         let locks = [disk::lock(&*volume, &log_dir)?, disk::lock(&*volume, &guard_dir)?];
         let opened = Log::open(&volume, &log_dir, genesis, options.segment_bytes)?;
-        let (guard, contents) = Guard::open(&volume, &guard_dir, network)?;
+        let shows = |mark: &Mark| Wal::shows(&*volume, &wal_dir, network, mark);
+        let (guard, contents) = Guard::open(&volume, &guard_dir, network, &shows)?;
         let tip = opened.log.tip();
+        let redo = contents.as_ref().and_then(|contents| contents.redo.as_ref());
+        if let Some(redo) = redo.filter(|redo| redo.height == tip.0.next()) {
+            Wal::redo(&*volume, &wal_dir, network, redo)?;
+        }
         let used = tip.0 > Height(0) || !opened.bodies.is_empty() || contents.is_some();
         let (wal, recovered_wal) = Wal::open(&*volume, &wal_dir, network, tip.0.next(), used)?;
-        // What a process left behind that was killed between a write and its sync was read above as if it were durable. Now it is.
+        // Names, too, that a process left behind which was killed before it synced them.
         if contents.is_none() {
             disk::settle_name(&*volume, &guard_dir)?;
         }
@@ -75,7 +80,6 @@ impl Files {
             disk::sync_dir(&*volume, folder)?;
         }
         let segment = opened.log.segment().clone();
-        disk::sync(&*segment.file, &segment.path)?;
         let flusher = Flusher::start(volume.sync_threads())?;
         let shared = Shared::new(
             volume,
@@ -215,14 +219,16 @@ impl Files {
         let decisions = staged.batch.decided.len();
         // The WAL's file holds the height two below. It is durable already, unless this batch decides more than one.
         let wal_waits = decisions > 1;
-        // A guard ahead of the log would silence this node for nothing.
-        let guard_waits = decisions > 0;
+        let wal = staged.wal.as_ref();
+        let redo = wal.and_then(|(height, write)| self.wal.redo_of(*height, write));
+        // A guard ahead of the log would silence this node for nothing, and so would one ahead of the WAL that cannot bring the WAL after it.
+        let guard_waits = decisions > 0 || redo.is_some() != staged.wal.is_some();
         let mut files: Vec<Written> = log.into_iter().collect();
         if !wal_waits {
             files.extend(self.write_wal(staged)?);
         }
         if !guard_waits {
-            files.extend(self.write_guard(staged)?);
+            files.extend(self.write_guard(staged, redo.as_ref())?);
         }
         self.flusher.flush(files)?;
         let mut files = Vec::new();
@@ -230,7 +236,7 @@ impl Files {
             files.extend(self.write_wal(staged)?);
         }
         if guard_waits {
-            files.extend(self.write_guard(staged)?);
+            files.extend(self.write_guard(staged, redo.as_ref())?);
         }
         self.flusher.flush(files)?;
         if staged.guard.is_some() {
@@ -244,11 +250,11 @@ impl Files {
         wal.map(|(height, write)| self.wal.write(*height, write)).transpose()
     }
 
-    fn write_guard(&mut self, staged: &Stage) -> Result<Option<Written>, StoreError> {
+    fn write_guard(&mut self, staged: &Stage, redo: Option<&Redo>) -> Result<Option<Written>, StoreError> {
         staged
             .guard
             .as_ref()
-            .map(|contents| self.guard.write(contents))
+            .map(|contents| self.guard.write(contents, redo))
             .transpose()
     }
 

@@ -1,36 +1,41 @@
 //! The guard file: the last signatures of this node's key, durable before a signature leaves.
 //!
-//! `state` has two places that are written in turn. Each holds the same slot twice, 4096 bytes apart, written at once; from place to place it
-//! is 8192 bytes. A slot:
+//! `state` has two places of 64 KiB that are written in turn. At its end a place has the same slot
+//! twice, each in a sector and a page of its own, and right before them the *redo*: the bytes that the same commit writes to the write-ahead log. All are
+//! written at once. A slot:
 //!
 //! | offset | bytes | what |
 //! |---|---|---|
 //! | 0 | 8 | `FUSIONGD` |
-//! | 8 | 4 | version, 2 (1: places of one slot each, 4096 bytes apart) |
-//! | 12 | 4 | length of the contents, at most 448 |
+//! | 8 | 4 | version, 3 |
+//! | 12 | 4 | length of the contents, at most 416 |
 //! | 16 | 8 | sequence number; the slot with the highest one counts |
 //! | 24 | 32 | network id |
-//! | 56 | 448 | contents, then zeros |
-//! | 504 | 4 | CRC32C of all above |
-//! | 508 | 4 | zero |
+//! | 56 | 416 | contents, then zeros |
+//! | 472 | 28 | the redo's height (8), offset in the log's file (8), salt of that file (4), length (4; 0 for none), CRC32C (4) |
+//! | 500 | 4 | CRC32C of all above |
+//! | 504 | 8 | zero |
 //!
-//! The first contents go to both places, so that neither is ever empty, and each write's number is one above that of the other place. By that
-//! a forgotten signature is noticed. One damaged slot costs nothing: the place has another, and the next write but one makes it whole. A place
-//! without a sound slot, or with a number that is further behind, may have held the newest contents: then what is found is *doubtful*, and
-//! the key must sign nothing at the height in progress. A write that was torn inside both slots, by a disk that does not write sectors whole,
-//! looks the same, and costs the votes of one height. What the file alone cannot show is that all of it was swapped for an older copy. The
-//! write-ahead log can: it holds every own signature of the height in progress, durable before any of them leaves, and consensus takes what it
-//! shows for signed. At heights that are decided nothing is signed any more.
+//! **Why a redo.** Guard and write-ahead log are synced at the same time. When the power goes in between, the guard may know of a signature that the
+//! log does not show, as if the log had been lost; the key would have to be silent at that height. When the power of many nodes goes at once, that can
+//! be too many, and the height is never decided. So the guard carries what the log needs to catch up, and a start writes it there. A redo that
+//! is itself torn, while the log lacks its bytes too, belongs to a commit that never ended: nothing of it has left, and the place before it counts.
+//!
+//! **Why two slots, and doubt.** The first contents go to both places, so that neither is ever empty, and each write's number is one above that
+//! of the other place. One damaged slot costs nothing: the place has another, and the next write but one makes it whole. A place without a sound slot,
+//! or with a number that is further behind, may have held the newest contents: then what is found is *doubtful*, and the key must sign nothing
+//! at the height in progress. What the file alone cannot show is that all of it was swapped for an older copy. The write-ahead log can: it
+//! holds every own signature of the height in progress, durable before any of them leaves, and consensus takes what it shows for signed.
 //!
 //! Promises: a write that is torn leaves the contents before it; contents that come back and are not doubtful are the last that were
 //! durable, in a file that is not an older one; a file that exists has a readable slot unless it was damaged, and then that is an error and never
-//! an empty guard. Leaves to others: what the contents mean, and the lock of the folder (`files.rs`).
+//! an empty guard. Leaves to others: what the contents mean, and the lock of the folder (`files.rs`); putting a redo into the log (`wal.rs`).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use alloy_primitives::{B256, Bytes};
-use fusion_types::NetworkId;
+use fusion_types::{Height, NetworkId};
 
 use super::flush::Written;
 use super::volume::{Volume, VolumeFile};
@@ -40,27 +45,32 @@ use super::{GUARD_BYTES_MAX, StoreError, disk};
 const FILE_NAME: &str = "state";
 
 const MAGIC: &[u8; 8] = b"FUSIONGD";
-const VERSION: u32 = 2;
-
-/// Of a file whose places hold one slot each.
-const VERSION_SINGLE: u32 = 1;
+const VERSION: u32 = 3;
 
 const SLOT_BYTES: usize = 512;
 const CONTENTS_AT: usize = 56;
-const CRC_AT: usize = CONTENTS_AT + GUARD_BYTES_MAX;
+const REDO_AT: usize = CONTENTS_AT + GUARD_BYTES_MAX;
+const CRC_AT: usize = REDO_AT + 28;
 
 /// The two slots of a place are a page apart, so that what damages one leaves the other.
 const COPY_DISTANCE: usize = 4096;
 
-/// What is written at a place: the slot, zeros, the slot.
-const PLACE_BYTES: usize = COPY_DISTANCE + SLOT_BYTES;
+/// Largest redo, in bytes: the write-ahead records of one commit among 128 validators fit.
+pub(super) const REDO_BYTES_MAX: usize = PLACE_BYTES - COPY_DISTANCE - SLOT_BYTES;
 
-/// Places have pages of their own, so that writing one cannot tear the other.
-const PLACE_DISTANCE: u64 = 2 * COPY_DISTANCE as u64;
+/// Places have pages of their own, so that writing one cannot tear the other. The slots are at the end: a disk that writes in order has the redo
+/// before it has them.
+const PLACE_BYTES: usize = 64 * 1024;
+const PLACE_DISTANCE: u64 = PLACE_BYTES as u64;
+const SLOTS_AT: usize = PLACE_BYTES - COPY_DISTANCE - SLOT_BYTES;
 
 const FILE_BYTES: u64 = 2 * PLACE_DISTANCE;
 
-const _: () = assert!(CRC_AT + 8 == SLOT_BYTES);
+const _: () = assert!(CRC_AT + 12 == SLOT_BYTES);
+const _: () = assert!(
+    SLOTS_AT % SLOT_BYTES == 0,
+    "a slot is one sector, which a disk writes whole"
+);
 
 /// The guard file.
 #[derive(Debug)]
@@ -74,8 +84,6 @@ pub(super) struct Guard {
     sequence: u64,
     /// The place of the next write.
     place: u64,
-    /// The file has the space that its format needs.
-    whole: bool,
 }
 
 /// What a guard file holds.
@@ -84,14 +92,42 @@ pub(super) struct Contents {
     pub bytes: Bytes,
     /// Whether contents that were written later may be lost.
     pub doubtful: bool,
+    /// What the write-ahead log must show too.
+    pub redo: Option<Redo>,
+}
+
+/// A write to the write-ahead log: so many bytes at a place of the file with this salt, for a height.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Redo {
+    pub height: Height,
+    pub salt: u32,
+    pub offset: u64,
+    pub bytes: Bytes,
+}
+
+/// What a slot says about its redo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub height: Height,
+    pub salt: u32,
+    pub offset: u64,
+    pub length: u32,
+    pub crc: u32,
 }
 
 /// A slot that was read.
 struct Slot {
-    version: u32,
     sequence: u64,
     network: NetworkId,
     contents: Bytes,
+    redo: Option<Mark>,
+}
+
+/// A place that was read.
+struct Place {
+    slot: Slot,
+    /// The redo's bytes are what was written.
+    is_whole: bool,
 }
 
 /// Writes the first guard file of a folder, or a new one in the place of one that is of no use: unreadable, of another network, or with
@@ -108,7 +144,7 @@ pub fn create(
 ) -> Result<Option<PathBuf>, StoreError> {
     disk::create_dir(&**volume, dir)?;
     let _lock = disk::lock(&**volume, dir)?;
-    let replaces = match Guard::open(volume, dir, network) {
+    let replaces = match Guard::open(volume, dir, network, &|_| Ok(false)) {
         Ok((_, None)) => false,
         Ok((_, Some(found))) if usable(&found.bytes) => {
             let what = format!("there is a sign guard in {} already", dir.display());
@@ -122,7 +158,7 @@ pub fn create(
     };
     let mut guard = Guard::absent(volume, dir, network);
     guard.reserve(contents)?;
-    let written = guard.write(contents)?;
+    let written = guard.write(contents, None)?;
     disk::sync(&*written.file, &written.path)?;
     // Between the two names there is no guard: whoever starts then is refused, and may run this again.
     let aside = if replaces {
@@ -140,7 +176,8 @@ pub fn path_in(dir: &Path) -> PathBuf {
 }
 
 impl Guard {
-    /// Opens the guard in `dir`; no contents if there is no file.
+    /// Opens the guard in `dir`; no contents if there is no file. `is_shown` tells whether the write-ahead log has the bytes of a redo with
+    /// this height, salt, offset, length and checksum.
     ///
     /// # Errors
     /// [`StoreError::GuardUnreadable`] when there is a file without a readable slot; [`StoreError::Network`].
@@ -148,49 +185,76 @@ impl Guard {
         volume: &Arc<dyn Volume>,
         dir: &Path,
         network: NetworkId,
+        is_shown: &dyn Fn(&Mark) -> Result<bool, StoreError>,
     ) -> Result<(Self, Option<Contents>), StoreError> {
         let mut guard = Self::absent(volume, dir, network);
         if !disk::exists(&**volume, &guard.path)? {
             return Ok((guard, None));
         }
-        let file = disk::open(&**volume, &guard.path)?;
-        let places = [guard.read(&*file, 0)?, guard.read(&*file, 1)?];
-        let sequences = places.each_ref().map(|slot| slot.as_ref().map(|slot| slot.sequence));
-        let place = u64::from(sequences[0] < sequences[1]);
-        let Some(slot) = places
-            .into_iter()
-            .max_by_key(|slot| slot.as_ref().map(|slot| slot.sequence))
-            .flatten()
-        else {
+        let file = disk::open_settled(&**volume, &guard.path)?;
+        let mut places = [guard.read(&*file, 0)?, guard.read(&*file, 1)?];
+        let sequences = places
+            .each_ref()
+            .map(|place| place.as_ref().map(|place| place.slot.sequence));
+        let mut newest = usize::from(sequences[0] < sequences[1]);
+        let Some(found) = &places[newest] else {
             return Err(StoreError::GuardUnreadable { path: guard.path });
         };
-        if slot.network != network {
+        if found.slot.network != network {
             return Err(StoreError::Network {
                 path: guard.path,
-                found: slot.network,
+                found: found.slot.network,
                 expected: network,
             });
         }
         // The first contents stand in both places with one number.
-        let other = sequences[usize::from(place == 0)];
-        let doubtful =
-            slot.version != VERSION_SINGLE && other.is_none_or(|other| other.saturating_add(1) < slot.sequence);
-        // A process that was killed may have written it without a sync.
-        disk::sync(&*file, &guard.path)?;
-        guard.whole = disk::length_of(&*file, &guard.path)? >= FILE_BYTES;
+        let other = sequences[1 - newest];
+        let doubtful = other.is_none_or(|other| other.saturating_add(1) < found.slot.sequence);
+        let unfinished = !found.is_whole && other.is_some_and(|other| other + 1 == found.slot.sequence);
+        if unfinished && !found.slot.redo.as_ref().map_or(Ok(true), |mark| is_shown(mark))? {
+            newest = 1 - newest;
+        }
+        let Some(Place { slot, is_whole }) = places[newest].take() else {
+            return Err(StoreError::GuardUnreadable { path: guard.path });
+        };
+        let redo = slot.redo.filter(|_| is_whole);
+        let redo = redo.map(|mark| guard.redo(&*file, newest as u64, &mark)).transpose()?;
         guard.file = Some(file);
         guard.sequence = slot.sequence;
-        guard.place = 1 - place;
+        guard.place = 1 - newest as u64;
         let bytes = slot.contents;
-        Ok((guard, Some(Contents { bytes, doubtful })))
+        Ok((guard, Some(Contents { bytes, doubtful, redo })))
     }
 
     /// The newest sound slot of a place.
-    fn read(&self, file: &dyn VolumeFile, place: u64) -> Result<Option<Slot>, StoreError> {
-        let mut bytes = [0; PLACE_BYTES];
-        disk::read_at(file, &self.path, &mut bytes, place * PLACE_DISTANCE)?;
+    fn read(&self, file: &dyn VolumeFile, place: u64) -> Result<Option<Place>, StoreError> {
+        let mut bytes = [0; COPY_DISTANCE + SLOT_BYTES];
+        disk::read_at(file, &self.path, &mut bytes, place * PLACE_DISTANCE + SLOTS_AT as u64)?;
         let copies = [decode(&bytes[..SLOT_BYTES]), decode(&bytes[COPY_DISTANCE..])];
-        Ok(copies.into_iter().flatten().max_by_key(|slot| slot.sequence))
+        let Some(slot) = copies.into_iter().flatten().max_by_key(|slot| slot.sequence) else {
+            return Ok(None);
+        };
+        let is_whole = match &slot.redo {
+            Some(mark) => crc32c::crc32c(&self.redo(file, place, mark)?.bytes) == mark.crc,
+            None => true,
+        };
+        Ok(Some(Place { slot, is_whole }))
+    }
+
+    fn redo(&self, file: &dyn VolumeFile, place: u64, mark: &Mark) -> Result<Redo, StoreError> {
+        let mut bytes = vec![0; mark.length as usize];
+        let start = place * PLACE_DISTANCE + SLOTS_AT as u64 - u64::from(mark.length);
+        disk::read_at(file, &self.path, &mut bytes, start)?;
+        let Mark {
+            height, salt, offset, ..
+        } = *mark;
+        let bytes = bytes.into();
+        Ok(Redo {
+            height,
+            salt,
+            offset,
+            bytes,
+        })
     }
 
     /// The guard of a folder that has none.
@@ -203,7 +267,6 @@ impl Guard {
             draft: None,
             sequence: 0,
             place: 0,
-            whole: true,
         }
     }
 
@@ -219,24 +282,24 @@ impl Guard {
         if self.file.is_none() && self.draft.is_none() {
             self.draft = Some(disk::draft(&*self.volume, &self.path, &[], FILE_BYTES, true)?);
         }
-        if let Some(file) = self.file.as_ref().filter(|_| !self.whole) {
-            disk::allocate(&**file, &self.path, FILE_BYTES)?;
-            self.whole = true;
-        }
         Ok(())
     }
 
-    /// Writes what was reserved. It counts when it is synced and [`Guard::written`] was called.
-    pub(super) fn write(&mut self, contents: &[u8]) -> Result<Written, StoreError> {
-        let slot = encode(self.sequence + 1, self.network, contents);
-        let mut bytes = [0; PLACE_BYTES];
-        bytes[..SLOT_BYTES].copy_from_slice(&slot);
-        bytes[COPY_DISTANCE..].copy_from_slice(&slot);
+    /// Writes what was reserved, with what the write-ahead log gets in the same commit, at most [`REDO_BYTES_MAX`] bytes. It counts when it is synced
+    /// and [`Guard::written`] was called.
+    pub(super) fn write(&mut self, contents: &[u8], redo: Option<&Redo>) -> Result<Written, StoreError> {
+        let slot = encode(self.sequence + 1, self.network, contents, redo);
+        let redo = redo.map_or(&[][..], |redo| &redo.bytes);
         let file = self.file.as_ref().or(self.draft.as_ref());
         let file = file.ok_or_else(|| StoreError::Order("the guard was not reserved".into()))?;
-        disk::write_at(&**file, &self.path, &bytes, self.place * PLACE_DISTANCE)?;
-        if self.draft.is_some() {
-            disk::write_at(&**file, &self.path, &bytes, (1 - self.place) * PLACE_DISTANCE)?;
+        let places = if self.draft.is_some() {
+            0..2
+        } else {
+            self.place..self.place + 1
+        };
+        for start in places.map(|place| place * PLACE_DISTANCE) {
+            let start = start + (SLOTS_AT - redo.len()) as u64;
+            disk::write_at(&**file, &self.path, &place_bytes(redo, &slot), start)?;
         }
         Ok(Written {
             file: file.clone(),
@@ -257,7 +320,16 @@ impl Guard {
     }
 }
 
-fn encode(sequence: u64, network: NetworkId, contents: &[u8]) -> [u8; SLOT_BYTES] {
+/// The redo and both slots, as they follow each other.
+fn place_bytes(redo: &[u8], slot: &[u8; SLOT_BYTES]) -> Vec<u8> {
+    let mut bytes = vec![0; redo.len() + COPY_DISTANCE + SLOT_BYTES];
+    bytes[..redo.len()].copy_from_slice(redo);
+    bytes[redo.len()..redo.len() + SLOT_BYTES].copy_from_slice(slot);
+    bytes[redo.len() + COPY_DISTANCE..].copy_from_slice(slot);
+    bytes
+}
+
+fn encode(sequence: u64, network: NetworkId, contents: &[u8], redo: Option<&Redo>) -> [u8; SLOT_BYTES] {
     let mut bytes = [0; SLOT_BYTES];
     let length = u32::try_from(contents.len()).expect("the caller checked the length");
     bytes[..8].copy_from_slice(MAGIC);
@@ -266,26 +338,38 @@ fn encode(sequence: u64, network: NetworkId, contents: &[u8]) -> [u8; SLOT_BYTES
     bytes[16..24].copy_from_slice(&sequence.to_le_bytes());
     bytes[24..CONTENTS_AT].copy_from_slice(network.0.as_slice());
     bytes[CONTENTS_AT..CONTENTS_AT + contents.len()].copy_from_slice(contents);
+    if let Some(redo) = redo {
+        let length = u32::try_from(redo.bytes.len()).expect("the caller checked the length");
+        bytes[REDO_AT..REDO_AT + 8].copy_from_slice(&redo.height.0.to_le_bytes());
+        bytes[REDO_AT + 8..REDO_AT + 16].copy_from_slice(&redo.offset.to_le_bytes());
+        bytes[REDO_AT + 16..REDO_AT + 20].copy_from_slice(&redo.salt.to_le_bytes());
+        bytes[REDO_AT + 20..REDO_AT + 24].copy_from_slice(&length.to_le_bytes());
+        bytes[REDO_AT + 24..CRC_AT].copy_from_slice(&crc32c::crc32c(&redo.bytes).to_le_bytes());
+    }
     let crc = crc32c::crc32c(&bytes[..CRC_AT]);
     bytes[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
     bytes
 }
 
 fn decode(bytes: &[u8]) -> Option<Slot> {
-    let version = u32::from_le_bytes(bytes[8..12].try_into().ok()?);
-    let crc = crc32c::crc32c(&bytes[..CRC_AT]);
-    if bytes[..8] != MAGIC[..]
-        || ![VERSION, VERSION_SINGLE].contains(&version)
-        || bytes[CRC_AT..CRC_AT + 4] != crc.to_le_bytes()
-    {
+    let u32_at = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    let u64_at = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+    let crc = crc32c::crc32c(bytes.get(..CRC_AT)?);
+    if bytes[..8] != MAGIC[..] || u32_at(8)? != VERSION || u32_at(CRC_AT)? != crc {
         return None;
     }
-    let length = u32::from_le_bytes(bytes[12..16].try_into().ok()?) as usize;
-    let contents = bytes[CONTENTS_AT..CRC_AT].get(..length)?;
+    let contents = bytes[CONTENTS_AT..REDO_AT].get(..u32_at(12)? as usize)?;
+    let mark = Mark {
+        height: Height(u64_at(REDO_AT)?),
+        offset: u64_at(REDO_AT + 8)?,
+        salt: u32_at(REDO_AT + 16)?,
+        length: u32_at(REDO_AT + 20)?,
+        crc: u32_at(REDO_AT + 24)?,
+    };
     Some(Slot {
-        version,
-        sequence: u64::from_le_bytes(bytes[16..24].try_into().ok()?),
+        sequence: u64_at(16)?,
         network: NetworkId(B256::from_slice(&bytes[24..CONTENTS_AT])),
         contents: Bytes::copy_from_slice(contents),
+        redo: Some(mark).filter(|mark| (1..=REDO_BYTES_MAX).contains(&(mark.length as usize))),
     })
 }

@@ -104,7 +104,11 @@ impl Log {
             last = Some((segment, state));
         }
         let (segment, state) = match last {
-            Some(last) => last,
+            Some((segment, state)) => {
+                // What a process left behind that was killed between a write and its sync, or whose sync failed, is settled before it is read.
+                disk::settle(&*segment.file, &segment.path)?;
+                (segment, state)
+            }
             None => (first(&**volume, dir, genesis, segment_bytes)?, genesis.state()),
         };
         let anchors = if anchors.is_empty() {

@@ -126,6 +126,12 @@ pub trait VolumeFile: Debug + Send + Sync {
     /// The system's; then nobody knows what is durable.
     fn sync_data(&self) -> io::Result<()>;
 
+    /// Drops what memory holds of it and need not be written, so that it is read from the disk again.
+    ///
+    /// # Errors
+    /// The system's.
+    fn forget(&self) -> io::Result<()>;
+
     /// Makes its content and everything that is known about it durable, but for its name.
     ///
     /// # Errors

@@ -30,6 +30,7 @@ use fusion_types::{Height, NetworkId};
 
 use super::flush::Written;
 use super::frame::{Frames, Kind, Write};
+use super::guard::{Mark, REDO_BYTES_MAX, Redo};
 use super::volume::{Volume, VolumeFile};
 use super::{RecoveredWal, StoreError, WalStatus, disk};
 
@@ -72,6 +73,9 @@ enum Opened {
     Damaged,
 }
 
+/// The names of the files, by parity.
+const NAMES: [&str; 2] = ["even", "odd"];
+
 fn parity(height: Height) -> usize {
     usize::from(height.0 % 2 == 1)
 }
@@ -89,7 +93,7 @@ impl Wal {
         height: Height,
         used: bool,
     ) -> Result<(Self, RecoveredWal), StoreError> {
-        let paths = [dir.join("even"), dir.join("odd")];
+        let paths = NAMES.map(|name| dir.join(name));
         let used = used || disk::exists(volume, &paths[0])? || disk::exists(volume, &paths[1])?;
         let [even, odd] = paths;
         let mut opened = [open_half(volume, &even, network)?, open_half(volume, &odd, network)?];
@@ -121,6 +125,46 @@ impl Wal {
         // A process that was killed may have written what was read without a sync.
         disk::sync(&*files[current].file, &files[current].path)?;
         Ok((Self { files }, RecoveredWal { status, records }))
+    }
+
+    /// Whether the log in `dir` holds the bytes that the guard's mark tells of.
+    pub(super) fn shows(volume: &dyn Volume, dir: &Path, network: NetworkId, mark: &Mark) -> Result<bool, StoreError> {
+        let path = dir.join(NAMES[parity(mark.height)]);
+        let Opened::Good(half, _) = open_half(volume, &path, network)? else {
+            return Ok(false);
+        };
+        let mut bytes = vec![0; mark.length as usize];
+        let count = disk::read_at(&*half.file, &half.path, &mut bytes, mark.offset)?;
+        Ok(half.salt == mark.salt && count == bytes.len() && crc32c::crc32c(&bytes) == mark.crc)
+    }
+
+    /// Writes again what a commit wrote to the log in `dir`, unless it is there, or the file is not the one it was written to.
+    pub(super) fn redo(volume: &dyn Volume, dir: &Path, network: NetworkId, redo: &Redo) -> Result<(), StoreError> {
+        let path = dir.join(NAMES[parity(redo.height)]);
+        let Opened::Good(half, _) = open_half(volume, &path, network)? else {
+            return Ok(());
+        };
+        let mut there = vec![0; redo.bytes.len()];
+        let count = disk::read_at(&*half.file, &half.path, &mut there, redo.offset)?;
+        if half.salt != redo.salt || (count == there.len() && there[..] == redo.bytes[..]) {
+            return Ok(());
+        }
+        let end = redo.offset.saturating_add(redo.bytes.len() as u64);
+        if half.length < end {
+            disk::allocate(&*half.file, &half.path, end)?;
+        }
+        disk::write_at(&*half.file, &half.path, &redo.bytes, redo.offset)?;
+        disk::sync(&*half.file, &half.path)
+    }
+
+    /// What the guard keeps of a write, so that the log catches up with it after a torn commit. None if it is too long for that.
+    pub(super) fn redo_of(&self, height: Height, write: &Write) -> Option<Redo> {
+        (write.bytes.len() <= REDO_BYTES_MAX).then(|| Redo {
+            height,
+            salt: self.files[parity(height)].salt,
+            offset: write.start(),
+            bytes: Bytes::copy_from_slice(&write.bytes),
+        })
     }
 
     /// Encodes `records` of `height` for one write.
@@ -216,7 +260,7 @@ fn open_half(volume: &dyn Volume, path: &Path, network: NetworkId) -> Result<Ope
     if !disk::exists(volume, path)? {
         return Ok(Opened::Missing);
     }
-    let file = disk::open(volume, path)?;
+    let file = disk::open_settled(volume, path)?;
     let bytes = disk::read_start(&*file, path, HEADER_BYTES)?;
     let length = disk::length_of(&*file, path)?;
     let sound = bytes.len() == HEADER_BYTES

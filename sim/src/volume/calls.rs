@@ -199,6 +199,12 @@ impl VolumeFile for SimFile {
         self.state()?.sync(self.file)
     }
 
+    fn forget(&self) -> io::Result<()> {
+        self.state()?.alive()?;
+        self.state()?.inode(self.file).forget();
+        Ok(())
+    }
+
     fn sync_all(&self) -> io::Result<()> {
         self.sync_data()
     }

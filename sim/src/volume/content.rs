@@ -220,6 +220,16 @@ impl Inode {
         }
     }
 
+    /// What need not be written leaves memory: reads see the disk, and what is pending.
+    pub(super) fn forget(&mut self) {
+        if std::mem::take(&mut self.gated) {
+            self.seen = self.durable.clone();
+            for change in &self.pending {
+                change.apply(&mut self.seen);
+            }
+        }
+    }
+
     /// The power goes.
     pub(super) fn crash(&mut self, rng: &mut Rng, counts: &mut Counts) {
         if self.pending.is_empty() && !self.gated {

@@ -36,19 +36,6 @@ impl Counts {
         }
     }
 
-    /// Whether each way to lose a part of a write happened often.
-    pub(crate) fn every_tear_happened(&self) -> bool {
-        let tears = [
-            self.crashes_inside,
-            self.writes_kept,
-            self.writes_lost,
-            self.writes_cut,
-            self.writes_holed,
-            self.zero_tails,
-        ];
-        tears.iter().all(|count| *count > 5)
-    }
-
     fn all_mut(&mut self) -> [&mut u64; 22] {
         [
             &mut self.crashes,

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::chain::Chain;
 use super::{open, options, scratch};
-use crate::store::guard::Guard;
+use crate::store::guard::{Contents, Guard, Redo};
 use crate::store::wal::Wal;
 use crate::store::{GUARD_BYTES_MAX, LocalVolume, Record, Store, StoreError, WalStatus};
 
@@ -220,17 +220,20 @@ fn template() -> &'static [Vec<u8>; 2] {
 }
 
 fn guard_of(dir: &Path) -> Result<Option<Bytes>, StoreError> {
-    Guard::open(&LocalVolume::shared(), dir, NETWORK).map(|(_, found)| found.map(|found| found.bytes))
+    Guard::open(&LocalVolume::shared(), dir, NETWORK, &|_| Ok(false)).map(|(_, found)| found.map(|found| found.bytes))
 }
 
 fn is_doubtful(dir: &Path) -> bool {
-    let (_, found) = Guard::open(&LocalVolume::shared(), dir, NETWORK).unwrap();
+    let (_, found) = Guard::open(&LocalVolume::shared(), dir, NETWORK, &|_| Ok(false)).unwrap();
     found.unwrap().doubtful
 }
 
+/// Where the slots are: two at the end of each place of 64 KiB.
+const SLOTS: [usize; 4] = [60_928, 65_024, 126_464, 130_560];
+
 fn put(guard: &mut Guard, contents: &[u8]) {
     guard.reserve(contents).unwrap();
-    guard.write(contents).unwrap();
+    guard.write(contents, None).unwrap();
     guard.written().unwrap();
 }
 
@@ -240,12 +243,12 @@ fn the_guard_returns_what_was_written_last() {
     assert_eq!(guard_of(dir.path()).unwrap(), None);
     for length in [0, 1, 100, GUARD_BYTES_MAX] {
         let contents = vec![length.to_le_bytes()[0]; length];
-        let (mut guard, _) = Guard::open(&LocalVolume::shared(), dir.path(), NETWORK).unwrap();
+        let (mut guard, _) = Guard::open(&LocalVolume::shared(), dir.path(), NETWORK, &|_| Ok(false)).unwrap();
         put(&mut guard, b"before");
         put(&mut guard, &contents);
         assert_eq!(guard_of(dir.path()).unwrap().unwrap(), contents);
     }
-    let (mut guard, _) = Guard::open(&LocalVolume::shared(), dir.path(), NETWORK).unwrap();
+    let (mut guard, _) = Guard::open(&LocalVolume::shared(), dir.path(), NETWORK, &|_| Ok(false)).unwrap();
     assert!(matches!(
         guard.reserve(&[0; GUARD_BYTES_MAX + 1]),
         Err(StoreError::Order(_))
@@ -256,14 +259,14 @@ fn the_guard_returns_what_was_written_last() {
 fn a_guard_write_torn_anywhere_leaves_the_old_or_the_new_contents() {
     let dir = scratch();
     let path = dir.path().join("state");
-    let (mut guard, _) = Guard::open(&LocalVolume::shared(), dir.path(), NETWORK).unwrap();
+    let (mut guard, _) = Guard::open(&LocalVolume::shared(), dir.path(), NETWORK, &|_| Ok(false)).unwrap();
     put(&mut guard, b"oldest");
     for (old, new) in [("even", "odd contents"), ("odd contents", "even again")] {
         put(&mut guard, old.as_bytes());
         let before = fs::read(&path).unwrap();
         put(&mut guard, new.as_bytes());
         let after = fs::read(&path).unwrap();
-        for cut in (0..520).chain(4090..4620).chain(8190..8710).chain(12_280..12_810) {
+        for cut in SLOTS.into_iter().flat_map(|slot| slot - 5..=slot + 512) {
             let torn = [&after[..cut], &before[cut..]].concat();
             fs::write(&path, torn).unwrap();
             let found = guard_of(dir.path()).unwrap().unwrap();
@@ -277,14 +280,14 @@ fn a_guard_write_torn_anywhere_leaves_the_old_or_the_new_contents() {
 fn a_damaged_guard_is_an_error_and_never_empty() {
     let dir = scratch();
     let path = dir.path().join("state");
-    let (mut guard, _) = Guard::open(&LocalVolume::shared(), dir.path(), NETWORK).unwrap();
+    let (mut guard, _) = Guard::open(&LocalVolume::shared(), dir.path(), NETWORK, &|_| Ok(false)).unwrap();
     put(&mut guard, b"one");
     put(&mut guard, b"two");
     let good = fs::read(&path).unwrap();
-    for place in [0, 9, 13, 17, 30, 60, 505] {
+    for place in [0, 9, 13, 17, 30, 60, 480, 501] {
         let mut bytes = good.clone();
         let damage = |bytes: &mut Vec<u8>, page: usize| {
-            bytes[page * 4096 + place] ^= 1;
+            bytes[SLOTS[page] + place] ^= 1;
             fs::write(&path, bytes).unwrap();
         };
         damage(&mut bytes, 3);
@@ -297,7 +300,7 @@ fn a_damaged_guard_is_an_error_and_never_empty() {
         damage(&mut bytes, 0);
         assert!(matches!(guard_of(dir.path()), Err(StoreError::GuardUnreadable { .. })));
     }
-    for bytes in [&b""[..], &good[..10], &[0; 8192]] {
+    for bytes in [&b""[..], &good[..10], &[0; 131_072]] {
         fs::write(&path, bytes).unwrap();
         assert!(matches!(guard_of(dir.path()), Err(StoreError::GuardUnreadable { .. })));
     }
@@ -307,7 +310,11 @@ fn a_damaged_guard_is_an_error_and_never_empty() {
 fn a_guard_is_doubtful_until_it_is_whole_again() {
     let dir = scratch();
     let path = dir.path().join("state");
-    let open = || Guard::open(&LocalVolume::shared(), dir.path(), NETWORK).unwrap().0;
+    let open = || {
+        Guard::open(&LocalVolume::shared(), dir.path(), NETWORK, &|_| Ok(false))
+            .unwrap()
+            .0
+    };
     let mut guard = open();
     let texts = [&b"one"[..], b"two", b"three", b"four"];
     let images = texts.map(|text| {
@@ -330,23 +337,56 @@ fn a_guard_is_doubtful_until_it_is_whole_again() {
     }
 }
 
+fn redo(offset: u64, bytes: &[u8]) -> Redo {
+    Redo {
+        height: Height(7),
+        salt: 5,
+        offset,
+        bytes: Bytes::copy_from_slice(bytes),
+    }
+}
+
+/// Opens a guard beside a log that shows, or does not, what the redo tells of.
+fn open_beside(dir: &Path, shown: bool) -> (Guard, Contents) {
+    let (guard, found) = Guard::open(&LocalVolume::shared(), dir, NETWORK, &|_| Ok(shown)).unwrap();
+    (guard, found.unwrap())
+}
+
 #[test]
-fn a_guard_of_single_slots_is_read_and_goes_on() {
+fn a_guard_brings_back_what_the_log_got_with_it() {
     let dir = scratch();
     let path = dir.path().join("state");
-    let mut guard = Guard::open(&LocalVolume::shared(), dir.path(), NETWORK).unwrap().0;
-    put(&mut guard, b"one");
-    let mut slot = fs::read(&path).unwrap()[..512].to_vec();
-    slot[8] = 1;
-    let crc = crc32c::crc32c(&slot[..504]);
-    slot[504..508].copy_from_slice(&crc.to_le_bytes());
-    fs::write(&path, [&slot[..], &[0; 8192 - 512]].concat()).unwrap();
-    for text in [&b"one"[..], b"two", b"three"] {
-        let mut guard = Guard::open(&LocalVolume::shared(), dir.path(), NETWORK).unwrap().0;
-        put(&mut guard, text);
-        assert_eq!(guard_of(dir.path()).unwrap().unwrap(), *text);
-        assert!(!is_doubtful(dir.path()));
+    let mut guard = Guard::open(&LocalVolume::shared(), dir.path(), NETWORK, &|_| Ok(false))
+        .unwrap()
+        .0;
+    for (at, text) in [&b"one"[..], b"two", b"three"].into_iter().enumerate() {
+        let redo = redo(4096 + at as u64, &vec![at as u8 + 1; 1000 * (at + 1)]);
+        guard.reserve(text).unwrap();
+        guard.write(text, Some(&redo)).unwrap();
+        guard.written().unwrap();
+        let found = open_beside(dir.path(), false).1;
+        assert_eq!(
+            (&found.bytes[..], found.redo, found.doubtful),
+            (text, Some(redo), false)
+        );
     }
+    // The redo of a commit that never ended is torn: the one before it counts, unless the log has its bytes all the same.
+    let whole = fs::read(&path).unwrap();
+    let mut torn = whole.clone();
+    torn[SLOTS[0] - 700] ^= 1;
+    fs::write(&path, &torn).unwrap();
+    let found = open_beside(dir.path(), false).1;
+    assert_eq!((&found.bytes[..], found.doubtful), (&b"two"[..], false));
+    assert_eq!(found.redo, Some(redo(4097, &[2; 2000])));
+    let found = open_beside(dir.path(), true).1;
+    assert_eq!(
+        (&found.bytes[..], found.redo, found.doubtful),
+        (&b"three"[..], None, false)
+    );
+    // The next write takes its place.
+    let (mut guard, _) = open_beside(dir.path(), false);
+    put(&mut guard, b"four");
+    assert_eq!(open_beside(dir.path(), false).1.bytes, b"four"[..]);
 }
 
 #[test]
