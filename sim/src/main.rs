@@ -17,6 +17,10 @@ mod rng;
 mod run;
 mod trace;
 mod traitor;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "parts of the disk serve the tests of damage and of power only")
+)]
 mod volume;
 mod world;
 

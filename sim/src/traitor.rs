@@ -171,7 +171,7 @@ impl Traitor {
         let (some, rest): (Vec<usize>, Vec<usize>) = to.into_iter().partition(|_| self.rng.chance(500));
         let both = self.rng.chance(300);
         let second = if both {
-            [some.clone(), rest.clone()].concat()
+            [some.as_slice(), &rest].concat()
         } else {
             rest
         };
@@ -208,7 +208,7 @@ impl Traitor {
             });
             let (some, rest): (Vec<usize>, Vec<usize>) = to.into_iter().partition(|_| self.rng.chance(500));
             let both = if self.rng.chance(300) {
-                [some.clone(), rest.clone()].concat()
+                [some.as_slice(), &rest].concat()
             } else {
                 rest
             };
@@ -303,11 +303,11 @@ impl Traitor {
                 signatures,
             });
         }
-        let votes = self.heard.iter().filter_map(|message| match message {
+        let mut votes = self.heard.iter().filter_map(|message| match message {
             Message::RoundCertificate(certificate) => Some(certificate.clone()),
             _ => None,
         });
-        match votes.last() {
+        match votes.next_back() {
             Some(certificate) => Message::RoundCertificate(RoundCertificate {
                 round: Round(certificate.round.0 + 1),
                 ..certificate

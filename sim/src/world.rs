@@ -2,11 +2,12 @@
 //!
 //! A node here is the production `Core`, driven as the node's loop drives it: what waits is taken in one turn, its records are made
 //! durable, and only then anything becomes visible; while a commit lasts, events gather. `acts` carries out what cores ask for,
-//! `weather` lets things go wrong, `clients` uses the nodes.
+//! `wires` carries messages, `weather` lets things go wrong, `clients` uses the nodes.
 
 mod acts;
 mod clients;
 mod weather;
+mod wires;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -114,6 +115,7 @@ struct Node {
 
 /// A node right after a commit: for whoever goes on from there.
 #[derive(Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "only the tests of damage go on from there"))]
 pub(crate) struct Moment {
     /// Its disk.
     pub(crate) disk: Snapshot,

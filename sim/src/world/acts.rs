@@ -35,7 +35,7 @@ pub(super) fn transaction(rollup: RollupId, payload: alloy_primitives::Bytes) ->
 }
 
 /// A message in a few words.
-fn story_of(message: &Message) -> String {
+pub(super) fn story_of(message: &Message) -> String {
     let block = |id: &fusion_types::BlockId| format!("{:.6}", alloy_primitives::hex::encode(id.0));
     match message {
         Message::Vote(vote) => {

@@ -1,14 +1,10 @@
-//! What goes wrong, and when: connections, machines, disks and clocks; and the healing after which all must be well.
+//! What goes wrong, and when: links, machines, disks and clocks; and the healing after which all must be well.
 
 use std::time::Duration;
-
-use fusion_consensus::Message;
-use fusion_sequencer::core::Event;
 
 use super::{What, World};
 use crate::disk::End;
 use crate::faults::Fault;
-use crate::network::direction;
 use crate::plan::Flaw;
 
 /// Something that goes wrong, or ends going wrong.
@@ -112,10 +108,7 @@ impl World {
         let lasts = Duration::from_millis(self.rng.between(50, 2_500));
         let ends = match weather {
             Weather::MendCut { a, b } => return self.mend_cut(a, b),
-            Weather::MendLink { a, b } => {
-                self.network.pair(a, b).slow = 1;
-                return;
-            }
+            Weather::MendLink { a, b } => return self.mend_link(a, b),
             Weather::MendDisk { node } => {
                 self.nodes[node].disk.set_full(false);
                 self.nodes[node].disk_slowness = 1;
@@ -252,52 +245,6 @@ impl World {
         }
     }
 
-    /// Packets vanish: from `a` to `b`, from `b` to `a`.
-    fn cut(&mut self, a: usize, b: usize, ways: [bool; 2]) {
-        let at = direction(a, b);
-        let pair = self.network.pair(a, b);
-        pair.cut[at] |= ways[0];
-        pair.cut[1 - at] |= ways[1];
-        self.watch(a, b);
-    }
-
-    /// Both ends will notice in time when nothing passes.
-    fn watch(&mut self, a: usize, b: usize) {
-        if a != b
-            && let Some(connection) = self.network.pair(a, b).connection
-        {
-            let timeout = self.plan.idle_timeout;
-            self.after(timeout, What::Idle { a, b, connection });
-        }
-    }
-
-    pub(super) fn idle(&mut self, a: usize, b: usize, connection: u64) {
-        let frozen = self.nodes[a].is_frozen || self.nodes[b].is_frozen;
-        if self.network.pair(a, b).connection == Some(connection) && (frozen || self.network.is_cut(a, b)) {
-            self.faults.count(Fault::IdleTimeout);
-            self.part(a, b);
-            self.dial_soon(a, b, 50, 500);
-        }
-    }
-
-    fn mend_cut(&mut self, a: usize, b: usize) {
-        let pair = self.network.pair(a, b);
-        pair.cut = [false; 2];
-        let held = std::mem::take(&mut pair.held);
-        for (way, messages) in held.into_iter().enumerate() {
-            let (low, high) = (a.min(b), a.max(b));
-            let (from, to) = if way == direction(low, high) {
-                (low, high)
-            } else {
-                (high, low)
-            };
-            for message in messages {
-                self.transmit(from, to, message);
-            }
-        }
-        self.dial_soon(a, b, 1, 100);
-    }
-
     fn flap(&mut self, a: usize, b: usize, times: u64) {
         self.faults.count(Fault::Flap);
         self.part(a, b);
@@ -306,173 +253,6 @@ impl World {
             let pause = Duration::from_millis(self.rng.between(50, 500));
             let times = times - 1;
             self.after(pause, What::Weather(Weather::Flap { a, b, times }));
-        }
-    }
-
-    pub(super) fn dial_soon(&mut self, a: usize, b: usize, least_ms: u64, most_ms: u64) {
-        if a == b || self.network.pair(a, b).is_dialing {
-            return;
-        }
-        self.network.pair(a, b).is_dialing = true;
-        let delay = Duration::from_millis(self.rng.between(least_ms, most_ms));
-        self.after(delay, What::Dial { a, b });
-    }
-
-    pub(super) fn dial(&mut self, a: usize, b: usize) {
-        self.network.pair(a, b).is_dialing = false;
-        let alive = |node: usize| self.nodes[node].core.is_some();
-        if !alive(a) || !alive(b) || self.nodes[a].identity == self.nodes[b].identity || !self.speaks(a, b) {
-            return;
-        }
-        let now = self.now;
-        let frozen = self.nodes[a].is_frozen || self.nodes[b].is_frozen;
-        let cut = self.network.is_cut(a, b);
-        let pair = self.network.pair(a, b);
-        if pair.connection.is_some() {
-            return;
-        }
-        if frozen || cut || pair.banned_until > now {
-            self.dial_soon(a, b, 100, 500);
-            return;
-        }
-        self.network.connect(a, b);
-        let peer = |node: usize| self.peers[self.nodes[node].identity];
-        let (peer_of_a, peer_of_b) = (peer(a), peer(b));
-        self.trace.note(&[a as u64, b as u64]);
-        self.tell(a, Event::Connected { peer: peer_of_b });
-        self.tell(b, Event::Connected { peer: peer_of_a });
-    }
-
-    /// Whether two processes would speak to each other: one that has to do with a twin knows one of the two.
-    fn speaks(&self, a: usize, b: usize) -> bool {
-        let side = |node: usize, other: usize| {
-            let identity = self.nodes[other].identity;
-            if self.plan.flaw(identity) != Some(&Flaw::Twin) {
-                return true;
-            }
-            self.twin_side[node] == (other >= self.plan.nodes)
-        };
-        side(a, b) && side(b, a)
-    }
-
-    /// The connection between two nodes ends, and both notice.
-    pub(super) fn part(&mut self, a: usize, b: usize) {
-        if a == b || !self.network.disconnect(a, b) {
-            return;
-        }
-        let peer = |node: usize| self.peers[self.nodes[node].identity];
-        let (peer_of_a, peer_of_b) = (peer(a), peer(b));
-        self.tell(a, Event::Disconnected { peer: peer_of_b });
-        self.tell(b, Event::Disconnected { peer: peer_of_a });
-        self.dial_soon(a, b, 20, 300);
-    }
-
-    /// Sends one message on its way.
-    pub(super) fn transmit(&mut self, from: usize, to: usize, message: Message) {
-        let Some(connection) = self.network.pair(from, to).connection else {
-            return;
-        };
-        let class = message.class();
-        let (least, most) = self.plan.latency_us;
-        let mut delay = Duration::from_micros(self.rng.between(least, most));
-        if self.is_slow(from) || self.is_slow(to) {
-            delay *= 100;
-        }
-        let (mut overtakes, mut twice) = (false, false);
-        if self.healed_at.is_none() {
-            let rates = self.plan.rates.clone();
-            if self.rng.chance(rates.reset) {
-                self.faults.count(Fault::Reset);
-                self.part(from, to);
-                return;
-            }
-            // A queue of bodies that overflows ends the connection; the others lose a message.
-            let may_lose = class != fusion_consensus::Class::Bodies;
-            if may_lose && self.rng.chance(rates.drop) {
-                self.faults.count(Fault::Dropped);
-                return;
-            }
-            if self.rng.chance(rates.retransmit) {
-                self.faults.count(Fault::Retransmitted);
-                delay += Duration::from_millis(self.rng.between(10, 300));
-            }
-            overtakes = self.rng.chance(rates.reorder);
-            twice = class != fusion_consensus::Class::Sync && self.rng.chance(rates.duplicate);
-        }
-        if overtakes {
-            self.faults.count(Fault::Reordered);
-        }
-        if twice {
-            self.faults.count(Fault::Duplicated);
-        }
-        for _ in 0..=u8::from(twice) {
-            let at = self.network.arrival((from, to), class, self.now, delay, overtakes);
-            let message = message.clone();
-            let what = What::Deliver {
-                from,
-                to,
-                connection,
-                message,
-            };
-            self.after(at - self.now, what);
-        }
-    }
-
-    fn is_slow(&self, node: usize) -> bool {
-        self.healed_at.is_some() && self.plan.flaw(node) == Some(&Flaw::Slow)
-    }
-
-    pub(super) fn deliver(&mut self, (from, to): (usize, usize), connection: u64, message: Message) {
-        let pair = self.network.pair(from, to);
-        if pair.connection != Some(connection) {
-            return;
-        }
-        if pair.cut[direction(from, to)] {
-            pair.held[direction(from, to)].push(message);
-            return;
-        }
-        let healed = self.healed_at.is_some();
-        let silenced = |node: usize, flaw: &Flaw| healed && self.plan.flaw(node) == Some(flaw);
-        if silenced(to, &Flaw::Deaf) || silenced(from, &Flaw::Mute) {
-            return;
-        }
-        if self.is_told_of_its_twin(to, &message) {
-            return;
-        }
-        self.trace.note(&[from as u64, to as u64]);
-        if let Some(traitor) = &mut self.nodes[to].traitor {
-            traitor.hear(&message);
-        } else if let Some(core) = &self.nodes[to].core
-            && self.checker.received(to, core.status().height.0 + 1, &message)
-        {
-            self.faults.count(Fault::Equivocation);
-        }
-        let peer = self.peers[self.nodes[from].identity];
-        let event = match message {
-            Message::Transactions(forwarded) => Event::Relayed {
-                transactions: forwarded
-                    .into_iter()
-                    .map(|f| super::acts::transaction(f.rollup, f.payload))
-                    .collect(),
-                by_member: true,
-            },
-            message => Event::Received { peer, message },
-        };
-        self.tell(to, event);
-    }
-
-    /// An honest node with a twin would learn of it and fall silent; whoever runs twins on purpose keeps it from them.
-    fn is_told_of_its_twin(&self, to: usize, message: &Message) -> bool {
-        let identity = self.nodes[to].identity;
-        if self.plan.flaw(identity) != Some(&Flaw::Twin) {
-            return false;
-        }
-        let own = self.genesis.committee().validators()[identity].id;
-        match message {
-            Message::Vote(vote) => vote.validator == own,
-            Message::Proposal(proposal) => proposal.proposer == own,
-            Message::Evidence(evidence) => evidence.validator() == own,
-            _ => false,
         }
     }
 
@@ -497,7 +277,7 @@ impl World {
             .tell(self.now, || format!("HEALED, except {:?}", self.plan.flaws));
         for a in 0..self.nodes.len() {
             for b in a + 1..self.nodes.len() {
-                self.network.pair(a, b).slow = 1;
+                self.mend_link(a, b);
                 self.mend_cut(a, b);
             }
         }
