@@ -58,6 +58,16 @@ mod tidy {
             "sequencer",
             &["fusion-types", "fusion-mempool", "fusion-consensus", "fusion-client"],
         ),
+        (
+            "fuzz",
+            &[
+                "fusion-types",
+                "fusion-mempool",
+                "fusion-consensus",
+                "fusion-client",
+                "fusion-sequencer",
+            ],
+        ),
     ];
 
     /// Names with one home: in the sources below a folder, at most one file says them.
@@ -286,7 +296,9 @@ mod tidy {
                 }
             }
             let lints = manifest.get("lints").and_then(|lints| lints.get("workspace"));
-            if lints.and_then(toml::Value::as_bool) != Some(true) {
+            // A workspace of its own has nothing to take them from.
+            let alone = manifest.contains_key("workspace");
+            if !alone && lints.and_then(toml::Value::as_bool) != Some(true) {
                 found.push(format!("{folder} does not take the workspace's lints"));
             }
         }
