@@ -55,8 +55,16 @@ pub fn parse(text: &str, limit: usize) -> Result<Bytes, HexError> {
             limit,
         });
     }
-    let bytes = hex::decode(digits.as_bytes()).map_err(|error| HexError::Digits(error.to_string()))?;
+    let bytes = decode(digits).map_err(|error| HexError::Digits(error.to_string()))?;
     Ok(bytes.into())
+}
+
+/// Decodes what follows the prefix. The library would take a second prefix there, and so two texts for the same bytes.
+fn decode(digits: &str) -> Result<Vec<u8>, hex::FromHexError> {
+    if digits.starts_with("0x") {
+        return Err(hex::FromHexError::InvalidHexCharacter { c: 'x', index: 1 });
+    }
+    hex::decode(digits.as_bytes())
 }
 
 /// Reads the one text that [`write()`] gives for some bytes.
@@ -65,7 +73,7 @@ fn parse_strict(text: &str) -> Result<Vec<u8>, &'static str> {
     if digits.bytes().any(|digit| digit.is_ascii_uppercase()) {
         return Err("hex text must be lower-case");
     }
-    hex::decode(digits.as_bytes()).map_err(|_| "hex text must be digits 0-9 and a-f, two per byte")
+    decode(digits).map_err(|_| "hex text must be digits 0-9 and a-f, two per byte")
 }
 
 fn write<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {

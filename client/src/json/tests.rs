@@ -198,6 +198,7 @@ fn shapes_are_strict() {
         text.replacen("0x", "", 1),
         text.replacen("0x", "0x0", 1),
         text.replacen("0x", "0x00", 1),
+        text.replacen("0x", "0x0x", 1),
         text.to_uppercase(),
         format!("{text}1"),
     ];
@@ -235,4 +236,5 @@ fn user_hex_is_lenient_in_case_and_bounded_in_size() {
     assert_eq!(parse("ab", 2), Err(HexError::Prefix));
     assert!(matches!(parse("0xabc", 9), Err(HexError::Digits(_))));
     assert!(matches!(parse("0xzz", 9), Err(HexError::Digits(_))));
+    assert!(matches!(parse("0x0xab", 9), Err(HexError::Digits(_))));
 }

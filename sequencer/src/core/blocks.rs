@@ -39,7 +39,8 @@ impl Core {
     pub(super) fn try_propose(&mut self, now: Now, actions: &mut Vec<Action>) {
         let Some(need) = self.need else { return };
         // A parent from the limit of the drift, or a clock set back: our time must not exceed what others accept.
-        let ahead_ms = (self.state.time_ms + 1).saturating_sub(now.unix_ms.saturating_add(CLOCK_DRIFT_MAX_MS / 2));
+        let due_ms = self.state.time_ms.saturating_add(1);
+        let ahead_ms = due_ms.saturating_sub(now.unix_ms.saturating_add(CLOCK_DRIFT_MAX_MS / 2));
         self.clock_allows_at = now.monotonic + Duration::from_millis(ahead_ms.min(CLOCK_WAIT_MAX_MS));
         if now.monotonic < self.propose_at() {
             return;

@@ -143,15 +143,22 @@ impl<'a> Check<'a> {
             if frame.kind == Kind::Body {
                 bodies.push(frame);
             } else {
-                self.decision(segment, &frame)?;
-                let decided = bodies.iter().filter(|body| body.height == frame.height).count();
-                self.report.undecided += decided.saturating_sub(1) as u64;
+                let decided = self.decision(segment, &frame)?;
+                // A start decodes every body, whether it was decided or not.
+                let settled = bodies.iter().filter(|body| body.height <= frame.height);
+                for body in settled.filter(|body| body.offset != decided) {
+                    segment.undecided(body)?;
+                    self.report.undecided += 1;
+                }
                 bodies.retain(|body| body.height > frame.height);
             }
             offset = frame.end();
             self.tell(offset - frame.offset);
         }
-        self.report.undecided += bodies.len() as u64;
+        for body in &bodies {
+            segment.undecided(body)?;
+            self.report.undecided += 1;
+        }
         let torn = log::torn_end(segment, offset, self.state.height)?;
         if let Some(end) = torn {
             if !is_last {
@@ -176,7 +183,8 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn decision(&mut self, segment: &Segment, frame: &Frame) -> Result<(), StoreError> {
+    /// Verifies a decision with its block; returns where the body lies.
+    fn decision(&mut self, segment: &Segment, frame: &Frame) -> Result<u64, StoreError> {
         let corrupt = |what: String| StoreError::corrupt(&segment.path, frame.offset, frame.height, what);
         let decision = segment.decision(frame)?;
         let body = segment.frames().prefix(decision.body_offset)?;
@@ -190,7 +198,7 @@ impl<'a> Check<'a> {
         follow(self.genesis, &mut self.state, &decided).map_err(corrupt)?;
         self.report.blocks += 1;
         self.report.transactions += decided.block.block().transaction_count() as u64;
-        Ok(())
+        Ok(decision.body_offset)
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) struct Staged {
 /// A batch that is encoded but not written.
 #[derive(Debug)]
 pub(super) struct Batch {
-    write: Write,
+    pub write: Write,
     pending: VecDeque<Pending>,
     pub decided: Vec<Staged>,
     tip: (Height, BlockId),

@@ -10,8 +10,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fusion_types::limits::BLOCK_BYTES_MAX;
-use fusion_types::{DecidedBlock, Genesis, Height, SealedBlock, State, encode};
+use fusion_types::{DecidedBlock, Genesis, Height, State, encode};
 
 use super::check::{Check, Report, follow};
 use super::frame::{Kind, Write};
@@ -232,10 +231,9 @@ impl Draft<'_> {
             if frame.kind != Kind::Body || frame.height <= above {
                 continue;
             }
-            let body = old.frames().payload(&frame, BLOCK_BYTES_MAX).ok().flatten();
-            if let Some(body) = body.filter(|body| SealedBlock::decode(body.clone()).is_ok()) {
+            if let Ok(body) = old.undecided(&frame) {
                 let mut write = Write::new(self.end, self.salt);
-                write.push(Kind::Body, frame.height, &[&body])?;
+                write.push(Kind::Body, frame.height, &[body.encoded()])?;
                 self.append(&write)?;
             }
         }

@@ -323,7 +323,7 @@ impl Segment {
     /// The decided block of `height`, known to be the one that its certificate names.
     pub(super) fn block(&self, height: Height) -> Result<DecidedBlock, StoreError> {
         let (raw, decision) = self.raw(height)?;
-        let block = self.seal(raw.body, height, decision.certificate.block, decision.body_offset)?;
+        let block = self.seal(raw.body, height, Some(decision.certificate.block), decision.body_offset)?;
         Ok(DecidedBlock {
             block,
             certificate: decision.certificate,
@@ -334,13 +334,26 @@ impl Segment {
     pub(super) fn body(&self, frame: &Frame, id: BlockId) -> Result<Arc<SealedBlock>, StoreError> {
         let payload = self.frames().payload(frame, BLOCK_BYTES_MAX)?;
         let wrong = || StoreError::corrupt(&self.path, frame.offset, frame.height, "the body's checksum is wrong");
-        self.seal(payload.ok_or_else(wrong)?, frame.height, id, frame.offset)
+        self.seal(payload.ok_or_else(wrong)?, frame.height, Some(id), frame.offset)
     }
 
-    fn seal(&self, body: Bytes, height: Height, id: BlockId, offset: u64) -> Result<Arc<SealedBlock>, StoreError> {
+    /// The body in `frame`, of which no decision says the id.
+    pub(super) fn undecided(&self, frame: &Frame) -> Result<Arc<SealedBlock>, StoreError> {
+        let payload = self.frames().payload(frame, BLOCK_BYTES_MAX)?;
+        let wrong = || StoreError::corrupt(&self.path, frame.offset, frame.height, "the body's checksum is wrong");
+        self.seal(payload.ok_or_else(wrong)?, frame.height, None, frame.offset)
+    }
+
+    fn seal(
+        &self,
+        body: Bytes,
+        height: Height,
+        id: Option<BlockId>,
+        offset: u64,
+    ) -> Result<Arc<SealedBlock>, StoreError> {
         let corrupt = |what: String| StoreError::corrupt(&self.path, offset, height, what);
         let sealed = SealedBlock::decode(body).map_err(|error| corrupt(error.to_string()))?;
-        if sealed.id() != id {
+        if let Some(id) = id.filter(|id| sealed.id() != *id) {
             return Err(corrupt(format!("the body is that of block {}, not {id}", sealed.id())));
         }
         if sealed.header().height != height {

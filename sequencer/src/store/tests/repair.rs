@@ -7,6 +7,7 @@ use fusion_types::{DecidedBlock, Height};
 use super::chain::Chain;
 use super::damage::{Image, assert_nothing_wrong, fixture, open_log, places};
 use super::scratch;
+use crate::store::frame::Kind;
 use crate::store::{LocalVolume, RepairError, Repaired, check, repair};
 
 /// Repairs with the blocks of `chain`.
@@ -50,6 +51,26 @@ fn any_flipped_bit_is_mended_and_nothing_else_changes() {
         mended += repaired.fetched.len();
     }
     assert!(mended > 20, "{mended}");
+}
+
+#[test]
+fn a_body_that_is_no_block_is_refused_by_start_and_check_alike_and_left_out_by_the_repair() {
+    let chain = Chain::of(1);
+    let home = scratch();
+    let dir = home.path().join("log");
+    std::fs::create_dir(&dir).unwrap();
+    let mut log = open_log(&dir, &chain).unwrap().log;
+    let mut batch = log.batch();
+    batch.write.push(Kind::Body, Height(1), &[b"no block"]).unwrap();
+    log.reserve(&batch).unwrap();
+    log.write(&batch).unwrap().unwrap();
+    drop(log);
+    assert!(open_log(&dir, &chain).is_err());
+    assert!(check(&LocalVolume, home.path(), &chain.genesis, &mut |_, _| {}).is_err());
+    assert_eq!(mend(home.path(), &chain).unwrap().files.len(), 1);
+    let report = check(&LocalVolume, home.path(), &chain.genesis, &mut |_, _| {}).unwrap();
+    assert_eq!((report.blocks, report.undecided), (0, 0));
+    assert!(open_log(&dir, &chain).is_ok());
 }
 
 #[test]

@@ -1,0 +1,5 @@
+//! One input of `codec::committee`, which says what it looks for.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fusion_fuzz::codec::committee(data));
