@@ -1,9 +1,9 @@
-"""Judges a run from its files alone: what clients got, what nodes serve at the end, what peers saw signed, what logs say.
+"""Judges a run from its files alone: what clients got, what nodes serve, what peers saw signed, what logs say.
 
     python3 deploy/chaos/checker.py DIR          a folder that `run --keep DIR` left
 
-Shares no code with the node: `formats.py` and `crypto.py` are written from the vectors and the docs. Every promise is one function that returns
-what breaks it, in words.
+Shares no code with the node: `formats.py` and `crypto.py` are written from the vectors and the docs. Every promise is
+one function that returns what breaks it, in words.
 """
 
 import collections
@@ -16,7 +16,17 @@ import sys
 
 import crypto
 from formats import (
-    header_id, initial_head, lane_head, lane_leaf, leaf, merkle_root, root_of_path, sign_bytes, signed_in, unhex, vote_bytes,
+    header_id,
+    initial_head,
+    lane_head,
+    lane_leaf,
+    leaf,
+    merkle_root,
+    root_of_path,
+    sign_bytes,
+    signed_in,
+    unhex,
+    vote_bytes,
 )
 
 # Without a fast ed25519 this many signatures are verified, spread evenly; those that contradict each other always are.
@@ -59,7 +69,11 @@ def check_certificate(run, certificate, header, block):
         return run.verified[known]
     problem = None
     signers = [entry["validator"] for entry in certificate["signatures"]]
-    if (certificate["height"], certificate["epoch"], unhex(certificate["block"])) != (header["height"], header["epoch"], block):
+    if (certificate["height"], certificate["epoch"], unhex(certificate["block"])) != (
+        header["height"],
+        header["epoch"],
+        block,
+    ):
         problem = "certificate and header differ"
     elif signers != sorted(set(signers)) or not all(0 <= one < len(run.keys) for one in signers):
         problem = "signers out of order or unknown"
@@ -86,7 +100,9 @@ def check_block(run, block):
         lane = body["lane"]
         hashes = [crypto.keccak256(unhex(transaction)) for transaction in body["transactions"]]
         run.counts["transactions"] += len(hashes)
-        if len(hashes) != lane["count"] or merkle_root([leaf(one) for one in hashes]) != unhex(lane["transactionsRoot"]):
+        if len(hashes) != lane["count"] or merkle_root([leaf(one) for one in hashes]) != unhex(
+            lane["transactionsRoot"]
+        ):
             return f"transactions of rollup {lane['rollup']} are not its lane's"
         if lane_head(lane, header["height"]) != unhex(lane["head"]):
             return f"head of rollup {lane['rollup']} does not follow"
@@ -120,12 +136,18 @@ def work_on_receipt(text):
     problem = check_receipt(WORKER, one["rollup"], receipt)
     if unhex(receipt["transaction"]) != crypto.keccak256(unhex(one["payload"])):
         problem = "it answers another transaction"
-    place = (one["rollup"], receipt["transaction"], receipt["sequence"], json.dumps(receipt["header"], sort_keys=True))
+    place = (
+        one["rollup"],
+        receipt["transaction"],
+        receipt["sequence"],
+        json.dumps(receipt["header"], sort_keys=True),
+    )
     return problem, place, WORKER.counts - before
 
 
 def check_chains(run, pool):
-    """One block per height over all nodes; each block whole, each on its parent; streams gapless and chained, no transaction twice."""
+    """One block per height over all nodes; each block whole, each on its parent; streams gapless and chained, no
+    transaction twice."""
     problems, chain, places = [], {}, {}
     for node in run.about["nodes"]:
         seen, fresh = 0, []
@@ -140,14 +162,18 @@ def check_chains(run, pool):
                 fresh.append((height, json.dumps(block)))
                 chain[height] = {"id": block["id"], "content": content, "header": header, "lanes": block["lanes"]}
             elif chain[height]["id"] != block["id"]:
-                problems.append(f"TWO BLOCKS at height {height}: {chain[height]['id']} and, on {node['name']}, {block['id']}")
+                problems.append(
+                    f"TWO BLOCKS at height {height}: {chain[height]['id']} and, on {node['name']}, {block['id']}"
+                )
             elif chain[height]["content"] != content:
                 problems.append(f"{node['name']} serves another content of block {height}")
             else:
                 problem = check_certificate(run, block["certificate"], header, unhex(block["id"]))
                 if problem:
                     problems.append(f"{node['name']}, height {height}: {problem}")
-        for (height, _), (problem, hashes, counts) in zip(fresh, pool.imap(work_on_block, (text for _, text in fresh), 32)):
+        for (height, _), (problem, hashes, counts) in zip(
+            fresh, pool.imap(work_on_block, (text for _, text in fresh), 32)
+        ):
             run.counts += counts
             if problem:
                 problems.append(f"{node['name']}, height {height}: {problem}")
@@ -260,8 +286,12 @@ def check_signatures(run):
             may = "0x" + key.hex() in allowed
             run.counts["double signed by twins" if may else "double signed"] += 1
             if not may:
-                values = " and ".join(str(one[3].hex() if isinstance(one[3], bytes) else (one[3][0].hex(), one[3][1])) for one in real)
-                problems.append(f"DOUBLE SIGNED by {run.name(key)}: {kind} at height {height}, round {round_}: {values}")
+                values = " and ".join(
+                    str(one[3].hex() if isinstance(one[3], bytes) else (one[3][0].hex(), one[3][1])) for one in real
+                )
+                problems.append(
+                    f"DOUBLE SIGNED by {run.name(key)}: {kind} at height {height}, round {round_}: {values}"
+                )
     return problems
 
 

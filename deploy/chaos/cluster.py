@@ -1,7 +1,7 @@
 """Real nodes: their disks, processes, exit codes, and how they stand.
 
-Each node has a folder with its disk (`disk/home`), its log and its recordings, which stay when the disk fails. Nodes reach each other through
-`fusion relay`, so that any direction can be cut, delayed or made lossy at any time.
+Each node has a folder with its disk (`disk/home`), its log and its recordings, which stay when the disk fails. Nodes
+reach each other through `fusion relay`, so that any direction can be cut, delayed or made lossy at any time.
 """
 
 import glob
@@ -40,7 +40,7 @@ def call(url, method, params=(), timeout=3):
 
 
 def free_ports(count):
-    """Ports that are free for TCP and UDP now, below those that the kernel gives out: a killed node finds its own again."""
+    """Ports that are free for TCP and UDP now, below those that the kernel gives out, so that a killed node finds its own."""
     ports = []
     while len(ports) < count:
         port = random.SystemRandom().randrange(*PORTS)
@@ -76,9 +76,12 @@ class Node:
 
     def configure(self, peers):
         lines = [
-            f'[node]\nname = "{self.name}"\nrole = "validator"', f"[p2p]\nlisten = \"127.0.0.1:{self.p2p}\"\n{peers}",
-            f"[consensus]\nblock_interval_min_ms = {BLOCK_INTERVAL_MS}", f'[rpc]\nlisten = "127.0.0.1:{self.rpc_port}"',
-            f'[metrics]\nlisten = "127.0.0.1:{self.metrics}"', f'[debug]\nrecord = "{self.folder}/votes"',
+            f'[node]\nname = "{self.name}"\nrole = "validator"',
+            f'[p2p]\nlisten = "127.0.0.1:{self.p2p}"\n{peers}',
+            f"[consensus]\nblock_interval_min_ms = {BLOCK_INTERVAL_MS}",
+            f'[rpc]\nlisten = "127.0.0.1:{self.rpc_port}"',
+            f'[metrics]\nlisten = "127.0.0.1:{self.metrics}"',
+            f'[debug]\nrecord = "{self.folder}/votes"',
         ]
         with open(os.path.join(self.home, "config.toml"), "w") as file:
             file.write("\n".join(lines) + "\n")
@@ -90,7 +93,12 @@ class Node:
             log.write(f"\nchaos: start {self.starts} of {self.name}: {' '.join(command)}\n")
             log.flush()
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **(env or {})}, preexec_fn=disk.die_with_parent
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **(env or {})},
+                preexec_fn=disk.die_with_parent,
             )
         if home is None:
             self.process, self.wanted = process, True
@@ -147,7 +155,9 @@ class Relay:
 
     def __init__(self, binary, genesis):
         command = [binary, "relay", "--genesis", genesis, "--control", "127.0.0.1:0", "--json"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=disk.die_with_parent)
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=disk.die_with_parent
+        )
         ready = self.process.stdout.readline()
         if not ready:
             raise ClusterError("fusion relay did not start")
@@ -201,8 +211,7 @@ class Cluster:
             node.configure(self.relay.peers[node.name].removeprefix("p2p."))
             self.checked(node.fusion("guard", "init", "--home", node.home, "--at-height", "0", "--i-understand"))
             shutil.copytree(node.home, os.path.join(node.folder, "kept"))
-            # What the owner put there is on the disk before the network begins; from here on the node sees to that.
-            disk.run("sync", "-f", node.home)
+            disk.settle(node.home)
             node.start()
         if not self.wait(lambda: self.is_healthy() and self.height() > 3, STARTED_WITHIN_SECONDS):
             raise ClusterError(f"no blocks within {STARTED_WITHIN_SECONDS} s; the logs are in {self.folder}")

@@ -1,7 +1,8 @@
 """keccak-256 and ed25519, written for the checker: it must not share code with the node.
 
-Signatures are checked by the `cryptography` module where there is one (0.1 ms each), by the lines below otherwise (about 5 ms each);
-FAST says which. Both follow RFC 8032; a small-order key never occurs, as the keys are those of a genesis that the driver made.
+Signatures are checked by the `cryptography` module where there is one (0.1 ms each), by the lines below otherwise
+(about 5 ms each); FAST says which. Both follow RFC 8032; a small-order key never occurs, as the keys are those of a
+genesis that the driver made.
 """
 
 import functools
@@ -17,10 +18,30 @@ except ImportError:
 
 MASK = (1 << 64) - 1
 ROUND_CONSTANTS = [
-    0x0000000000000001, 0x0000000000008082, 0x800000000000808A, 0x8000000080008000, 0x000000000000808B, 0x0000000080000001,
-    0x8000000080008081, 0x8000000000008009, 0x000000000000008A, 0x0000000000000088, 0x0000000080008009, 0x000000008000000A,
-    0x000000008000808B, 0x800000000000008B, 0x8000000000008089, 0x8000000000008003, 0x8000000000008002, 0x8000000000000080,
-    0x000000000000800A, 0x800000008000000A, 0x8000000080008081, 0x8000000000008080, 0x0000000080000001, 0x8000000080008008,
+    0x0000000000000001,
+    0x0000000000008082,
+    0x800000000000808A,
+    0x8000000080008000,
+    0x000000000000808B,
+    0x0000000080000001,
+    0x8000000080008081,
+    0x8000000000008009,
+    0x000000000000008A,
+    0x0000000000000088,
+    0x0000000080008009,
+    0x000000008000000A,
+    0x000000008000808B,
+    0x800000000000008B,
+    0x8000000000008089,
+    0x8000000000008003,
+    0x8000000000008002,
+    0x8000000000000080,
+    0x000000000000800A,
+    0x800000008000000A,
+    0x8000000080008081,
+    0x8000000000008080,
+    0x0000000080000001,
+    0x8000000080008008,
 ]
 # Where each lane goes under rho and pi: (to, from, rotation).
 MOVES = []
@@ -34,7 +55,11 @@ RATE = 136
 
 def permute_source():
     """Python of keccak-f[1600] with every lane a local variable: three times as fast as lists and loops."""
-    lines = ["def permute(lanes):", "    " + ", ".join(f"a{at}" for at in range(25)) + " = lanes", "    for constant in ROUND_CONSTANTS:"]
+    lines = [
+        "def permute(lanes):",
+        "    " + ", ".join(f"a{at}" for at in range(25)) + " = lanes",
+        "    for constant in ROUND_CONSTANTS:",
+    ]
     for x in range(5):
         lines.append(f"        c{x} = " + " ^ ".join(f"a{x + 5 * y}" for y in range(5)))
     for x in range(5):
@@ -46,7 +71,9 @@ def permute_source():
     for row in (0, 5, 10, 15, 20):
         for x in range(5):
             lines.append(f"        a{row + x} = b{row + x} ^ (~b{row + (x + 1) % 5} & b{row + (x + 2) % 5})")
-    return "\n".join(lines + ["        a0 ^= constant", "    return [" + ", ".join(f"a{at}" for at in range(25)) + "]"])
+    return "\n".join(
+        lines + ["        a0 ^= constant", "    return [" + ", ".join(f"a{at}" for at in range(25)) + "]"]
+    )
 
 
 exec(permute_source())
@@ -54,7 +81,8 @@ exec(permute_source())
 
 @functools.lru_cache(1 << 19)
 def keccak256(data):
-    """keccak-256 with the original padding, as Ethereum has it. Remembered: chains of all nodes and receipts hash the same things."""
+    """keccak-256 with the original padding, as Ethereum has it. Remembered: chains of all nodes and receipts hash the
+    same things."""
     padded = bytearray(data) + b"\x01" + bytes(RATE - 1 - len(data) % RATE)
     padded[-1] |= 0x80
     state = [0] * 25

@@ -1,6 +1,7 @@
 """A disk for each node: an ext4 image on a loop device where this process may mount one, a plain folder elsewhere.
 
-Everything is mounted in a mount namespace of the driver's own (`own_namespace`), so that nothing stays mounted however it ends.
+Everything is mounted in a mount namespace of the driver's own (`own_namespace`), so that nothing stays mounted
+however it ends.
 """
 
 import ctypes
@@ -30,7 +31,7 @@ def run(*command):
 
 
 def own_namespace():
-    """Starts the driver again in a mount namespace of its own; the kernel unmounts everything when its last process ends."""
+    """Starts the driver again in a mount namespace of its own: its mounts end with its last process."""
     if os.environ.get(MARK) or os.geteuid() != 0 or not shutil.which("unshare"):
         return
     if subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL).returncode == 0:
@@ -56,6 +57,11 @@ def why_no_images(folder):
     finally:
         shutil.rmtree(os.path.join(folder, "trial"), ignore_errors=True)
     return None
+
+
+def settle(path):
+    """Writes down what an owner has put there: only what the node wrote is to be at stake in a power cut."""
+    run("sync", "-f", path)
 
 
 class Folder:
@@ -140,7 +146,9 @@ class Image:
     def mend(self):
         """What its owner does after a broken file system: unmount, check, mount."""
         self.unmount()
-        checked = subprocess.run(["e2fsck", "-f", "-y", self.file], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        checked = subprocess.run(
+            ["e2fsck", "-f", "-y", self.file], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         if checked.returncode > 2:
             raise DiskError(f"e2fsck: {checked.stdout.strip()}")
         self.mount()

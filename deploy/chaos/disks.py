@@ -116,14 +116,26 @@ class Traced(Fault):
     hold = (0, 0)
     lives_seconds = 8
 
-    def start_traced(self, trace, inject):
+    def start_traced(self, trace, inject, options=()):
         self.trace = os.path.join(self.target.folder, "trace")
         if os.path.exists(self.trace):
             os.remove(self.trace)
         if self.target.is_running():
             self.target.kill()
         # -D: the node stays our child, and its exit code ours to see.
-        prefix = ["strace", "-D", "-f", "--seccomp-bpf", "-ttt", "-o", self.trace, "-e", f"trace={trace}", "-e", f"inject={inject}"]
+        prefix = [
+            "strace",
+            "-D",
+            "-f",
+            *options,
+            "-ttt",
+            "-o",
+            self.trace,
+            "-e",
+            f"trace={trace}",
+            "-e",
+            f"inject={inject}",
+        ]
         self.target.start(prefix=prefix)
         self.target.wanted = False
 
@@ -142,7 +154,7 @@ class SyncError(Traced):
         return {"when": choice.choice([1, 2, 3, 5, 8, 13, 30, 60, 120])}
 
     def begin(self):
-        self.start_traced(SYNCS, f"{SYNCS}:error=EIO:when={self.entry['when']}")
+        self.start_traced(SYNCS, f"{SYNCS}:error=EIO:when={self.entry['when']}", ["--seccomp-bpf"])
         if self.cluster.wait(lambda: not self.target.is_running(), self.lives_seconds) is None:
             if injected_at(self.trace):
                 self.violation(f"goes on after fsync number {self.entry['when']} of a thread failed")
@@ -156,9 +168,21 @@ class SyncError(Traced):
 
 
 class CrashPoint(Traced):
-    kind, about = "crash-point", "killed at its k-th write, sync, rename or removal, as strace counts them in a thread"
+    kind, about = (
+        "crash-point",
+        "killed at its k-th write, sync, rename or removal, as strace counts them in a thread",
+    )
     # Each with the greatest number that threads come to within seconds.
-    calls = {"pwrite64": 400, "write": 400, "fdatasync": 100, "fsync": 8, "rename": 4, "ftruncate": 4, "unlink": 8, "openat": 60}
+    calls = {
+        "pwrite64": 400,
+        "write": 400,
+        "fdatasync": 100,
+        "fsync": 8,
+        "rename": 4,
+        "ftruncate": 4,
+        "unlink": 8,
+        "openat": 60,
+    }
     weight = 3
 
     @classmethod
@@ -168,6 +192,7 @@ class CrashPoint(Traced):
 
     def begin(self):
         call, when = self.entry["call"], self.entry["when"]
+        # Without --seccomp-bpf, under which strace forgets its signals.
         self.start_traced(call, f"{call}:signal=SIGKILL:when={when}")
         if self.cluster.wait(lambda: not self.target.is_running(), self.lives_seconds) is None:
             self.notes.append("no thread came that far")
@@ -184,7 +209,9 @@ class SlowSync(Fault):
     def begin(self):
         self.target.wanted = False
         command = ["strace", "-f", "-p", str(self.target.process.pid), "-o", "/dev/null", "-e", f"trace={SYNCS}"]
-        self.tracer = subprocess.Popen(command + ["-e", f"inject={SYNCS}:delay_enter=2000000"], stderr=subprocess.DEVNULL)
+        self.tracer = subprocess.Popen(
+            command + ["-e", f"inject={SYNCS}:delay_enter=2000000"], stderr=subprocess.DEVNULL
+        )
         self.cluster.others.append(self.tracer)
         if self.cluster.wait(lambda: tracer_of(self.target.process.pid) != 0, 5) is None:
             self.notes.append("strace did not attach")

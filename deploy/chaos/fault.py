@@ -1,7 +1,8 @@
 """What every fault is: chosen by the plan, begun, held, ended, and over when the cluster is as before.
 
-A kind says in its class what it needs and what the product promises under it. `begin` and `end` act on the cluster; `since` is when the fault
-is over and the time to recovery starts. A promise that does not hold goes to `violation`, and the run goes on.
+A kind says in its class what it needs and what the product promises under it. `begin` and `end` act on the cluster;
+`since` is when the fault is over and the time to recovery starts. A promise that does not hold goes to `violation`,
+and the run goes on.
 """
 
 import time
@@ -22,6 +23,8 @@ class Fault:
     keeps_going = True
     # Whether ARCHITECTURE.md lets this key sign twice under it.
     may_double_sign = False
+    # Codes with which a node may end by itself before all is well again.
+    allowed_exits = ()
     # How often the mixed plan takes it, beside the others.
     weight = 2
 

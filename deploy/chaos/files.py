@@ -1,6 +1,7 @@
 """Faults of files and clocks: damaged, old, lost; ahead and behind.
 
-What an operator would do afterwards is done here from the node's own words: a code without a command that helps is a violation.
+What an operator would do afterwards is done here from the node's own words: a code without a command that helps is a
+violation.
 """
 
 import glob
@@ -8,6 +9,7 @@ import os
 import shutil
 import time
 
+from disk import settle
 from fault import Fault
 
 MENDED_WITHIN_SECONDS = 60
@@ -15,7 +17,10 @@ LIBRARIES = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 
 
 class Damage(Fault):
-    kind, about = "corrupt-file", "one file of a stopped node is flipped, cut, zeroed or removed; it serves or says what to do"
+    kind, about = (
+        "corrupt-file",
+        "one file of a stopped node is flipped, cut, zeroed or removed; it serves or says what to do",
+    )
     hold, weight = (0, 0), 4
 
     @classmethod
@@ -24,7 +29,8 @@ class Damage(Fault):
         return {"file": round(choice.random(), 6), "how": how, "place": round(choice.random(), 6)}
 
     def files(self):
-        """What may be hit. Not the configuration: a digit less in a port is a wrong port, and nothing that a node could notice."""
+        """What may be hit. Not the configuration: a digit less in a port is a wrong port, and nothing that a node could
+        notice."""
         found = []
         for folder, _, names in os.walk(self.target.home):
             found += [os.path.join(folder, name) for name in names if name not in ("config.toml", "lock")]
@@ -56,7 +62,9 @@ class Damage(Fault):
                 file.seek(at)
                 old = file.read(1 if how == "flip" else 4096)
                 file.seek(at)
-                file.write(bytes([old[0] ^ 1 << int(self.entry["place"] * 997) % 8]) if how == "flip" else bytes(len(old)))
+                file.write(
+                    bytes([old[0] ^ 1 << int(self.entry["place"] * 997) % 8]) if how == "flip" else bytes(len(old))
+                )
 
     def end(self):
         self.over()
@@ -84,16 +92,23 @@ class Damage(Fault):
         elif code == 78 and "fusion guard init" in said:
             self.notes.append("guard init")
             height = str(self.cluster.height() + 1)
-            done = self.target.fusion("guard", "init", "--home", self.target.home, "--at-height", height, "--i-understand")
+            done = self.target.fusion(
+                "guard", "init", "--home", self.target.home, "--at-height", height, "--i-understand"
+            )
         elif code in (74, 78) and self.is_own_file() and os.path.basename(self.path) in said:
             self.notes.append("put back")
-            shutil.copy2(os.path.join(self.target.folder, "kept", os.path.relpath(self.path, self.target.home)), self.path)
+            shutil.copy2(
+                os.path.join(self.target.folder, "kept", os.path.relpath(self.path, self.target.home)), self.path
+            )
+            settle(self.path)
             return
         else:
             self.violation(f"after {self.notes[0]}: exit {code} without a way out: {last[0]}")
             return
         if done.returncode:
-            self.violation(f"after {self.notes[0]}: the named command ended with {done.returncode}: {done.stdout.strip()[-300:]}")
+            self.violation(
+                f"after {self.notes[0]}: the named command ended with {done.returncode}: {done.stdout.strip()[-300:]}"
+            )
 
     def is_own_file(self):
         """Keys and genesis are the operator's, who has a copy."""
@@ -111,7 +126,10 @@ class Damage(Fault):
 
 
 class LostWal(Fault):
-    kind, about = "lost-wal", "the write-ahead log is removed: no second signature, votes again from the next height on"
+    kind, about = (
+        "lost-wal",
+        "the write-ahead log is removed: no second signature, votes again from the next height on",
+    )
     hold = (0, 1)
 
     def begin(self):
@@ -128,7 +146,10 @@ class LostWal(Fault):
 
 
 class OldCopy(Fault):
-    kind, about = "old-copy", "the whole home is put back from a copy some seconds old: nothing is signed against what was"
+    kind, about = (
+        "old-copy",
+        "the whole home is put back from a copy some seconds old: nothing is signed against what was",
+    )
     hold = (2, 5)
 
     def begin(self):
@@ -143,6 +164,7 @@ class OldCopy(Fault):
         shutil.rmtree(self.target.home)
         shutil.copytree(self.copy, self.target.home)
         shutil.rmtree(self.copy)
+        settle(self.target.home)
         self.over()
         self.restart()
 
@@ -153,7 +175,10 @@ def faked(folder, offset):
     with open(path, "w") as file:
         file.write(offset)
     return {
-        "LD_PRELOAD": glob.glob(LIBRARIES)[0], "FAKETIME_TIMESTAMP_FILE": path, "FAKETIME_CACHE_DURATION": "1", "DONT_FAKE_MONOTONIC": "1",
+        "LD_PRELOAD": glob.glob(LIBRARIES)[0],
+        "FAKETIME_TIMESTAMP_FILE": path,
+        "FAKETIME_CACHE_DURATION": "1",
+        "DONT_FAKE_MONOTONIC": "1",
     }
 
 

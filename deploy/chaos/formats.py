@@ -65,7 +65,13 @@ def number(data):
 
 
 def header_id(header):
-    fields = [unhex(header["network"]), header["height"], unhex(header["parent"]), header["epoch"], unhex(header["committee"])]
+    fields = [
+        unhex(header["network"]),
+        header["height"],
+        unhex(header["parent"]),
+        header["epoch"],
+        unhex(header["committee"]),
+    ]
     origin = header["l1Origin"]
     fields += [unhex(header["proposer"]), header["timeMs"], [origin["number"], unhex(origin["hash"])]]
     return keccak256(rlp(fields + [unhex(header["lanesRoot"]), unhex(header["stateRoot"])]))
@@ -111,7 +117,7 @@ def merkle_root(leaves):
 
 
 def root_of_path(proof, leaf_hash):
-    """The root that a path gives, or None for an impossible one: by walking down the definition instead of up the path."""
+    """The root that a path gives, or None for an impossible one: walking down the definition, not up the path."""
     siblings = [unhex(sibling) for sibling in proof["siblings"]]
 
     def walk(index, count):
@@ -138,7 +144,9 @@ def vote_bytes(network, epoch, height, round_, kind, block):
 
 
 def proposal_bytes(network, epoch, height, round_, valid_round, block):
-    place = PROPOSAL_DOMAIN + network + epoch.to_bytes(8, "big") + height.to_bytes(8, "big") + round_.to_bytes(4, "big")
+    place = (
+        PROPOSAL_DOMAIN + network + epoch.to_bytes(8, "big") + height.to_bytes(8, "big") + round_.to_bytes(4, "big")
+    )
     has = valid_round is not None
     return place + bytes([1 if has else 0]) + (valid_round if has else 0).to_bytes(4, "big") + block
 
@@ -147,7 +155,8 @@ PROPOSAL, PREVOTE, PRECOMMIT = "proposal", "prevote", "precommit"
 
 
 def signed_in(frame, validators):
-    """Every signature in a recorded frame: (kind, height, round, value, validator key, signature); the value is what must be one."""
+    """Every signature in a recorded frame: (kind, height, round, value, validator key, signature); the value is what
+    must be one."""
     tag, (fields, end) = frame[0], rlp_item(frame, 1)
     if end != len(frame):
         raise ValueError("bytes after the message")
@@ -162,7 +171,10 @@ def signed_in(frame, validators):
         return [(PREVOTE, height, round_, fields[2], validators[number(at)], sign) for at, sign in fields[3]]
     if tag == 4:
         votes = fields[3]
-        return [(kinds[number(kind)], height, round_, block, validators[number(at)], sign) for at, kind, block, sign in votes]
+        return [
+            (kinds[number(kind)], height, round_, block, validators[number(at)], sign)
+            for at, kind, block, sign in votes
+        ]
     return []
 
 
@@ -176,6 +188,7 @@ def sign_bytes(network, epoch, signed):
 
 def check_vectors(folder):
     """Compares this file with the golden vectors; raises at the first difference."""
+
     def read(name):
         with open(os.path.join(folder, name + ".json")) as file:
             return json.load(file)
@@ -186,7 +199,9 @@ def check_vectors(folder):
         assert lane_leaf(case["lane"]) == unhex(case["leaf"]), "lane leaf"
         assert lane_head(case["lane"], case["height"]) == unhex(case["head"]), "lane head"
         hashes = [keccak256(unhex(transaction)) for transaction in case["transactions"]]
-        assert merkle_root([leaf(one) for one in hashes]) == unhex(case["lane"]["transactionsRoot"]), "transactions root"
+        assert merkle_root([leaf(one) for one in hashes]) == unhex(
+            case["lane"]["transactionsRoot"]
+        ), "transactions root"
     for case in read("merkle"):
         leaves = [leaf(unhex(one)) for one in case["leaves"]]
         assert merkle_root(leaves) == unhex(case["root"]), "merkle root"

@@ -1,7 +1,7 @@
 """Clients that send transactions to all nodes all the time and keep every answer.
 
-Each transaction is tried until it is final, on one node after the other, so that retries meet the nodes' memory of what they know. Every
-receipt that any node showed is written down as it came.
+Each transaction is tried until it is final, on one node after the other, so that retries meet the nodes' memory of
+what they know. Every receipt that any node showed is written down as it came.
 """
 
 import collections
@@ -28,7 +28,9 @@ class Load:
         self.answers, self.finals = collections.Counter(), []
         self.sent = self.open = 0
         self.stopped = self.hurried = False
-        self.threads = [threading.Thread(target=self.client, args=(number,), daemon=True) for number in range(CLIENTS)]
+        self.threads = [
+            threading.Thread(target=self.client, args=(number,), daemon=True) for number in range(CLIENTS)
+        ]
         for thread in self.threads:
             thread.start()
 
@@ -40,7 +42,9 @@ class Load:
             due = max(due + CLIENTS / self.rate, time.monotonic() - 1)
             time.sleep(max(0, due - time.monotonic()))
             count += 1
-            payload = f"client {number} transaction {count} of seed {self.seed} at {time.time_ns()} ".ljust(PAYLOAD_BYTES, ".")
+            payload = f"client {number} transaction {count} of seed {self.seed} at {time.time_ns()} ".ljust(
+                PAYLOAD_BYTES, "."
+            )
             with self.lock:
                 self.sent += 1
                 self.open += 1
@@ -81,7 +85,9 @@ class Load:
     def ask(self, connections, at, method, params):
         connection = connections[at]
         if connection is None:
-            connection = http.client.HTTPConnection("127.0.0.1", self.nodes[at].rpc_port, timeout=ANSWER_MS / 1000 + 0.5)
+            connection = http.client.HTTPConnection(
+                "127.0.0.1", self.nodes[at].rpc_port, timeout=ANSWER_MS / 1000 + 0.5
+            )
             connection.connect()
             connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connections[at] = connection
@@ -94,7 +100,10 @@ class Load:
             self.answers[str(what)] += 1
 
     def keep(self, at, rollup, payload, receipt):
-        line = json.dumps({"at": time.time(), "node": at, "rollup": rollup, "payload": payload, "receipt": receipt}, separators=(",", ":"))
+        line = json.dumps(
+            {"at": time.time(), "node": at, "rollup": rollup, "payload": payload, "receipt": receipt},
+            separators=(",", ":"),
+        )
         with self.lock:
             self.answers["receipt"] += 1
             self.finals.append(time.monotonic())
@@ -108,7 +117,7 @@ class Load:
         return max(after - before for before, after in zip(times, times[1:]))
 
     def stop(self, patience):
-        """Sends nothing new, lets the clients bring theirs to an end; returns how many transactions did not become final."""
+        """Sends nothing new, lets the clients finish theirs; returns how many transactions did not become final."""
         self.stopped = True
         deadline = time.monotonic() + patience
         for thread in self.threads:

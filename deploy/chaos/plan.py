@@ -1,6 +1,8 @@
-"""The plan: seed → a list of faults with time, target and all chances, drawn before the run and printed, so that it can be replayed.
+"""The plan: seed → a list of faults with time, target and all chances, drawn before the run and printed, so that it can
+be replayed.
 
-What follows from the cluster (who leads, which file is at a place of the list) is found when a fault begins; what was found is in its notes.
+What follows from the cluster (who leads, which file is at a place of the list) is found when a fault begins; what was
+found is in its notes.
 """
 
 import glob
@@ -53,7 +55,12 @@ def draw(seed, seconds, nodes, kinds, times=None, is_mixed=True):
     while (len(plan) < times) if times else (at < seconds):
         name = first.pop() if first else choice.choices(kinds, weights)[0]
         kind = KINDS[name]
-        entry = {"at": round(at, 1), "kind": name, "target": choice.randrange(nodes), "hold": round(choice.uniform(*kind.hold), 1)}
+        entry = {
+            "at": round(at, 1),
+            "kind": name,
+            "target": choice.randrange(nodes),
+            "hold": round(choice.uniform(*kind.hold), 1),
+        }
         entry.update(kind.choose(choice, nodes))
         if is_mixed and not issubclass(kind, networks.Weather) and choice.random() < 0.25:
             entry["under"] = choice.choice(WEATHER)
@@ -66,4 +73,5 @@ def line(entry):
     """One fault in words."""
     rest = {key: value for key, value in entry.items() if key not in ("at", "kind", "target", "hold")}
     words = " ".join(f"{key}={value}" for key, value in rest.items())
-    return f"{entry['at']:7.1f} s  {entry['kind']:<14} node{entry['target']}  held {entry['hold']:4.1f} s  {words}".rstrip()
+    what = f"{entry['kind']:<14} node{entry['target']}  held {entry['hold']:4.1f} s"
+    return f"{entry['at']:7.1f} s  {what}  {words}".rstrip()

@@ -81,6 +81,8 @@ class Twin(Fault):
     kind, about = "twin", "a second process with one node's key, from a copy of its home: one of the two ends with 70"
     hold, may_double_sign, weight = (0, 0), True, 1
     ends_within_seconds = 60
+    # The one that is left may learn only now that the other signed.
+    allowed_exits = (70,)
 
     def begin(self):
         # A validator dials those above it: of the lowest peer key both processes reach all others.

@@ -1,6 +1,6 @@
 """The table of a run: kinds of faults, how often, how long until blocks and votes came back.
 
-    python3 deploy/chaos/report.py DIR …          one table over several runs that were kept
+python3 deploy/chaos/report.py DIR …          one table over several runs that were kept
 """
 
 import collections
@@ -24,12 +24,21 @@ def table(events):
     for event in events:
         kinds[event["kind"]].append(event)
     rows = [
-        "| fault | times | first new block, s (p50 / p99 / max) | all vote again, s | longest without a receipt, s | broken |",
+        "| fault | times | first new block, s (p50 / p99 / max) | all vote again, s"
+        " | longest without a receipt, s | broken |",
         "|---|---|---|---|---|---|",
     ]
     for kind, list_ in [*kinds.items(), ("all", events)]:
-        cells = [kind, str(len(list_)), spread(one.get("block") for one in list_), spread(one.get("voting") for one in list_)]
-        cells += [f"{max((one['gap'] for one in list_), default=0):.2f}", str(sum(len(one["violations"]) for one in list_))]
+        cells = [
+            kind,
+            str(len(list_)),
+            spread(one.get("block") for one in list_),
+            spread(one.get("voting") for one in list_),
+        ]
+        cells += [
+            f"{max((one['gap'] for one in list_), default=0):.2f}",
+            str(sum(len(one["violations"]) for one in list_)),
+        ]
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
@@ -38,11 +47,14 @@ def verdict(about, counts, problems):
     """What was lost, in a few lines."""
     twins = counts["double signed by twins"]
     lines = [
-        f"{about['seconds']:.0f} s, {len(about['events'])} faults, {about['sent']} transactions sent, {counts['receipts']} receipts,"
+        f"{about['seconds']:.0f} s, {len(about['events'])} faults, {about['sent']} transactions sent,"
+        f" {counts['receipts']} receipts,"
         f" {counts['blocks']} blocks, {counts['votes']} votes and proposals from {counts['recorded']} recorded frames,"
         f" {counts['signatures']} signatures verified",
-        f"lost or moved: {sum('LOST' in text for text in problems)}; two blocks at a height: {sum('TWO BLOCKS' in text for text in problems)};"
-        f" double-signed: {counts['double signed']}" + (f" (and {twins} while two processes had one key)" if twins else "")
+        f"lost or moved: {sum('LOST' in text for text in problems)};"
+        f" two blocks at a height: {sum('TWO BLOCKS' in text for text in problems)};"
+        f" double-signed: {counts['double signed']}"
+        + (f" (and {twins} while two processes had one key)" if twins else "")
         + f"; not final at the end: {about['unfinished']}",
     ]
     broken = about["violations"] + problems

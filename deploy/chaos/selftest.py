@@ -19,6 +19,7 @@ from formats import header_id, rlp, unhex, vote_bytes
 
 def sign(seed, message):
     """ed25519 as in RFC 8032, for a vote that the node would never sign."""
+
     def encode(point):
         inverse = pow(point[2], crypto.P - 2, crypto.P)
         x, y = point[0] * inverse % crypto.P, point[1] * inverse % crypto.P
@@ -75,6 +76,7 @@ def two_blocks(copy):
         block["header"]["timeMs"] += 1
         block["id"] = "0x" + header_id(block["header"]).hex()
         return blocks
+
     copy.edit("chain-node1.jsonl", change)
 
 
@@ -82,6 +84,7 @@ def other_content(copy):
     def change(blocks):
         with_transactions(blocks)["lanes"][0]["transactions"][0] += "00"
         return blocks
+
     copy.edit("chain-node2.jsonl", change)
 
 
@@ -89,6 +92,7 @@ def no_content_anywhere(copy):
     def change(blocks):
         with_transactions(blocks)["lanes"].pop(0)
         return blocks
+
     for node in range(4):
         copy.edit(f"chain-node{node}.jsonl", change)
 
@@ -106,6 +110,7 @@ def moved(copy):
     def change(lines):
         lines[3]["receipt"]["sequence"] += 1
         return lines
+
     copy.edit("receipts.jsonl", change)
 
 
@@ -114,6 +119,7 @@ def forged(copy):
         entry = lines[7]["receipt"]["certificate"]["signatures"][0]
         entry["signature"] = entry["signature"][:-2] + ("00" if entry["signature"][-2:] != "00" else "01")
         return lines
+
     copy.edit("receipts.jsonl", change)
 
 
@@ -121,6 +127,7 @@ def no_quorum(copy):
     def change(lines):
         lines[7]["receipt"]["certificate"]["signatures"] = lines[7]["receipt"]["certificate"]["signatures"][:2]
         return lines
+
     copy.edit("receipts.jsonl", change)
 
 
@@ -136,10 +143,20 @@ def signed_twice(copy):
 
 
 BREAKS = [
-    (two_blocks, "TWO BLOCKS"), (other_content, "another content"), (no_content_anywhere, "lanes root is not"), (hole, "serves height"),
-    (short, "LOST"), (moved, "sequence does not follow"), (forged, "is not valid"), (no_quorum, "no quorum"), (signed_twice, "DOUBLE SIGNED"),
+    (two_blocks, "TWO BLOCKS"),
+    (other_content, "another content"),
+    (no_content_anywhere, "lanes root is not"),
+    (hole, "serves height"),
+    (short, "LOST"),
+    (moved, "sequence does not follow"),
+    (forged, "is not valid"),
+    (no_quorum, "no quorum"),
+    (signed_twice, "DOUBLE SIGNED"),
     (lambda copy: copy.append("node3/node.log", "thread 'fusion-node' panicked at src/x.rs\n"), "log: thread"),
-    (lambda copy: copy.about(lambda about: about["nodes"][0]["exits"].append({"at": 0, "code": 101})), "ended with 101"),
+    (
+        lambda copy: copy.about(lambda about: about["nodes"][0]["exits"].append({"at": 0, "code": 101})),
+        "ended with 101",
+    ),
     (lambda copy: copy.about(lambda about: about["evidence"].update(node0=[{"x": 1}])), "holds evidence"),
 ]
 

@@ -385,10 +385,11 @@ impl Config {
         ] {
             *path = home.join(&*path);
         }
-        for path in [&mut self.keys.password_file, &mut self.debug.record] {
-            if let Some(path) = path {
-                *path = home.join(&*path);
-            }
+        for path in [&mut self.keys.password_file, &mut self.debug.record]
+            .into_iter()
+            .flatten()
+        {
+            *path = home.join(&*path);
         }
         self.node.home = home;
         Ok(())
