@@ -36,10 +36,18 @@ class Damage(Fault):
             found += [os.path.join(folder, name) for name in names if name not in ("config.toml", "lock")]
         return sorted(found)
 
+    def chosen(self):
+        """Each folder of the home as often as any other, however many files it has; then one of its files."""
+        folders = {}
+        for path in self.files():
+            folders.setdefault(os.path.relpath(path, self.target.home).split(os.sep)[0], []).append(path)
+        at = self.entry["file"] * len(folders)
+        files = folders[sorted(folders)[int(at)]]
+        return files[int(at % 1 * len(files))]
+
     def begin(self):
         self.target.kill()
-        files = self.files()
-        self.path = files[int(self.entry["file"] * len(files))]
+        self.path = self.chosen()
         self.harm()
         shown = os.path.relpath(self.path, self.target.home)
         self.notes.append(f"{self.entry['how']} {shown}")

@@ -20,6 +20,10 @@ class Weather(Fault):
         return [node.name for node in nodes]
 
     def end(self):
+        # So that a report shows that the fault was there.
+        links = self.cluster.relay.order(do="count")["links"]
+        gone = sum(link["lost"] + link["cut"] for link in links)
+        self.notes.append(f"{gone} of {sum(link['received'] for link in links)} datagrams gone since the start")
         self.cluster.relay.order(do="reset")
         self.over()
 
