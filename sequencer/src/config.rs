@@ -48,6 +48,8 @@ pub struct Config {
     pub storage: Storage,
     /// `[log]`
     pub log: Log,
+    /// `[debug]`
+    pub debug: Debug,
 }
 
 /// What a node is.
@@ -207,6 +209,15 @@ pub struct Log {
     pub level: String,
 }
 
+/// `[debug]`: for experiments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Debug {
+    /// File that takes every vote and proposal sent and received.
+    pub record: Option<PathBuf>,
+    /// It grows no further than this many bytes.
+    pub record_bytes_max: usize,
+}
+
 impl Default for Node {
     fn default() -> Self {
         Self {
@@ -311,6 +322,15 @@ impl Default for Log {
     }
 }
 
+impl Default for Debug {
+    fn default() -> Self {
+        Self {
+            record: None,
+            record_bytes_max: 1024 * MIB,
+        }
+    }
+}
+
 impl Config {
     /// Reads a file, lays `overrides` (`section.key=value`) over it, checks all, and makes every path absolute.
     ///
@@ -365,7 +385,10 @@ impl Config {
         ] {
             *path = home.join(&*path);
         }
-        if let Some(path) = &mut self.keys.password_file {
+        for path in [&mut self.keys.password_file, &mut self.debug.record]
+            .into_iter()
+            .flatten()
+        {
             *path = home.join(&*path);
         }
         self.node.home = home;

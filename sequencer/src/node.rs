@@ -9,6 +9,8 @@ pub use boot::{create_guard, guard_exists, run};
 
 mod intake;
 
+mod record;
+
 mod report;
 
 mod serve;
@@ -25,9 +27,10 @@ use crate::core::{Action, Core, Event, Now, RequestId};
 use crate::exit::{Exit, ExitError};
 use crate::handle::{DISK_FULL, NodeEnd, NodeStatus, Submission};
 use crate::metrics::Metrics;
-use crate::network::Network;
+use crate::network::{Class, Network};
 use crate::store::{EvidenceFile, Record, Store, StoreError};
 use intake::{Inbound, Inboxes};
+use record::Recorder;
 use report::Reporter;
 use serve::Server;
 
@@ -70,6 +73,7 @@ struct Node {
     taken_in: HashMap<(RollupId, TxHash), Instant>,
     strikes: BTreeMap<PeerId, Vec<Instant>>,
     evidence: Unsaved,
+    recorder: Recorder,
     /// When a slow flush was told last.
     slow_flush_told: Option<Instant>,
     status: watch::Sender<Arc<NodeStatus>>,
@@ -350,6 +354,13 @@ impl Node {
     fn send(&self, to: Recipient, message: &Message) {
         let class = intake::network_class(message.class());
         let frame = message.encode().0;
+        if class == Class::Votes {
+            let peer = match to {
+                Recipient::Peer(peer) => Some(peer),
+                Recipient::Validators => None,
+            };
+            self.recorder.sent(peer, &frame);
+        }
         match to {
             Recipient::Peer(peer) => {
                 self.network.send(intake::network_id(peer), class, frame);

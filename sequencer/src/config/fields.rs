@@ -50,7 +50,7 @@ pub(super) enum Slot<'a> {
 }
 
 /// Titles of the sections, in the order of the file.
-const SECTIONS: [(&str, &str); 9] = [
+const SECTIONS: [(&str, &str); 10] = [
     ("node", "The node itself. Relative paths start at the home folder."),
     (
         "keys",
@@ -79,6 +79,10 @@ const SECTIONS: [(&str, &str); 9] = [
     ),
     ("storage", "Block log, index and sign guard."),
     ("log", "Logs go to stderr."),
+    (
+        "debug",
+        "For experiments; nothing of it belongs on a node that matters.",
+    ),
 ];
 
 /// Least that still holds the largest transaction beside the largest headers.
@@ -322,6 +326,18 @@ pub(super) const FIELDS: &[Field] = &[
         key: "log.level",
         doc: "error, warn, info, debug, trace, or a filter such as \"info,fusion_sequencer::network=debug\".",
         slot: |c| Slot::Text(&mut c.log.level),
+    },
+    Field {
+        key: "debug.record",
+        doc: "File that every vote and proposal, sent or received, is appended to, for a judge of who signed what:\n\
+              lines of microseconds, in or out, peer, frame in hex. Never waited for: a killed node loses its last lines.\n\
+              \"\" records nothing.",
+        slot: |c| Slot::OptionalPath(&mut c.debug.record),
+    },
+    Field {
+        key: "debug.record_bytes_max",
+        doc: "When the file has this size nothing more is recorded, and the log says so once.",
+        slot: |c| Slot::Number(&mut c.debug.record_bytes_max, MIB, 64 * 1024 * MIB, "bytes"),
     },
 ];
 

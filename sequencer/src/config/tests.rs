@@ -136,10 +136,11 @@ fn paths_start_at_the_home_and_the_home_at_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(FILE_NAME);
     std::fs::write(&path, "[node]\nhome = \"data\"\n[storage]\nguard_dir = \"/g\"\n").unwrap();
-    let config = Config::load(&path, &[]).unwrap();
+    let config = Config::load(&path, &["debug.record=votes".to_owned()]).unwrap();
     assert_eq!(config.node.home, folder.path().join("data"));
     assert_eq!(config.node.genesis, folder.path().join("data/genesis.json"));
     assert_eq!(config.storage.guard_dir, Path::new("/g"));
+    assert_eq!(config.debug.record, Some(folder.path().join("data/votes")));
     std::fs::write(&path, "").unwrap();
     let home = Config::load(&path, &[]).unwrap().node.home;
     assert_eq!(home.as_os_str(), folder.path().as_os_str());

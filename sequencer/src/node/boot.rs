@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::intake::Inboxes;
+use super::record::Recorder;
 use super::report::Reporter;
 use super::serve::Server;
 use super::{EVENTS_PER_TURN, Node, Unsaved};
@@ -59,7 +60,9 @@ pub async fn run(config: Config, keys: Keys, genesis: Genesis, stop: watch::Rece
     let inbox = Inbox { ordering, bodies, bulk };
     let network = Network::start(network_config, inbox).map_err(|error| ExitError::new(Exit::Unavailable, error))?;
     let network = Arc::new(network);
-    let inboxes = Inboxes::start(genesis.clone(), network.clone(), ordering_out, bodies_out, bulk_out);
+    let recorder = Recorder::open(config.debug.record.as_deref(), config.debug.record_bytes_max as u64)?;
+    let (from, recorded) = (network.clone(), recorder.clone());
+    let inboxes = Inboxes::start(genesis.clone(), from, ordering_out, bodies_out, bulk_out, recorded);
 
     let role = if keys.validator().is_some() {
         "validator"
@@ -88,6 +91,7 @@ pub async fn run(config: Config, keys: Keys, genesis: Genesis, stop: watch::Rece
         taken_in: HashMap::with_capacity(EVENTS_PER_TURN),
         strikes: std::collections::BTreeMap::new(),
         evidence: Unsaved::new(EvidenceFile::new(&LocalVolume::shared(), &config.node.home)),
+        recorder,
         slow_flush_told: None,
         status: end.status.clone(),
         stop,

@@ -15,6 +15,7 @@ use fusion_mempool::PoolTransaction;
 use fusion_types::Genesis;
 use tokio::sync::mpsc;
 
+use super::record::Recorder;
 use crate::ingress;
 pub(super) use crate::network::Credit;
 use crate::network::{Class, Network, NetworkEvent};
@@ -61,6 +62,7 @@ impl Inboxes {
         ordering: mpsc::Receiver<NetworkEvent>,
         bodies: mpsc::Receiver<NetworkEvent>,
         bulk: mpsc::Receiver<NetworkEvent>,
+        recorder: Recorder,
     ) -> Self {
         let members = genesis
             .committee()
@@ -72,6 +74,7 @@ impl Inboxes {
             genesis,
             members,
             network,
+            recorder,
         });
         let (bodies_in, bodies_out) = mpsc::channel(BODIES_MAX);
         let (bulk_in, bulk_out) = mpsc::channel(BULK_MAX);
@@ -97,6 +100,7 @@ struct Decoder {
     genesis: Arc<Genesis>,
     members: BTreeSet<PeerId>,
     network: Arc<Network>,
+    recorder: Recorder,
 }
 
 impl Decoder {
@@ -122,6 +126,9 @@ impl Decoder {
                 credit,
             } => (peer, class, frame, credit),
         };
+        if class == Class::Votes {
+            self.recorder.received(PeerId(peer.0), &frame);
+        }
         match self.decode(PeerId(peer.0), class, frame) {
             Ok(Decoded::Message(message)) => Some(Inbound::Message(PeerId(peer.0), message, credit)),
             Ok(Decoded::Transactions(transactions, by_member)) => {
