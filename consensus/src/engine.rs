@@ -13,10 +13,9 @@ mod receive;
 mod witness;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use fusion_types::{BlockId, Certificate, Committee, Height, NetworkId, Rotation, Round, SealedBlock, ValidatorId};
+use fusion_types::{BlockId, Certificate, Committee, Height, NetworkId, Rotation, Round, ValidatorId};
 
 use crate::context::{Members, Timeouts};
 use crate::evidence::{Evidence, EvidenceLog};
@@ -179,13 +178,7 @@ impl Engine {
                 Some(Machine::new(signer, guard, height, members.clone()))
             }
         };
-        let at_height = |block: &Arc<SealedBlock>| block.header().height == height;
-        let mut bodies = Bodies::default();
-        recovery
-            .bodies
-            .into_iter()
-            .filter(at_height)
-            .for_each(|block| bodies.insert(block));
+        let bodies = Bodies::of(height, recovery.bodies);
         Ok(Self {
             network,
             schedule,

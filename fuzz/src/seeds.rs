@@ -387,7 +387,7 @@ fn files() -> Vec<Seeds> {
     let flagged =
         |flags: &[u8], bytes: &[u8]| -> Vec<Vec<u8>> { flags.iter().map(|flag| [&[*flag], bytes].concat()).collect() };
     let guard = of("guard/state").unwrap_or_default();
-    let slots: Vec<u8> = [0, 4096, 8192, 12_288]
+    let slots: Vec<u8> = store::GUARD_SLOTS
         .iter()
         .flat_map(|at| slice(&guard, *at, 512))
         .collect();

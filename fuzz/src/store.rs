@@ -33,6 +33,10 @@ const SEGMENT_BYTES: u64 = 1 << 16;
 const WAL_BYTES: u64 = 4 << 20;
 const WAL_START: usize = 4096;
 const SLOT_BYTES: usize = 512;
+
+/// Where the guard's slots are: two at the end of each place of 64 KiB.
+pub const GUARD_SLOTS: [usize; 4] = [60_928, 65_024, 126_464, 130_560];
+
 const SEGMENT_FIXED: usize = 100;
 
 fn path(name: &str) -> PathBuf {
@@ -220,14 +224,14 @@ pub fn guard_file(data: &[u8]) {
     let volume = volume_without("guard/state");
     let mut file = Vec::new();
     for (at, slot) in slots.chunks(SLOT_BYTES).take(4).enumerate() {
-        file.resize(at * 4096, 0);
+        file.resize(GUARD_SLOTS[at], 0);
         let start = file.len();
         file.extend_from_slice(slot);
         if flags & (MENDED << (at % 2 * 3)) != 0 {
-            mend_crc(&mut file[start..], SLOT_BYTES - 8);
+            mend_crc(&mut file[start..], SLOT_BYTES - 12);
         }
     }
-    let length = if flags & CUT != 0 { 0 } else { 16_384 };
+    let length = if flags & CUT != 0 { 0 } else { 131_072 };
     volume.put(&path("guard/state"), &file, length);
     start(&volume);
 }

@@ -193,6 +193,10 @@ impl VolumeFile for MemoryFile {
         Ok(())
     }
 
+    fn forget(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     fn sync_all(&self) -> io::Result<()> {
         Ok(())
     }

@@ -58,6 +58,14 @@ pub(crate) struct Bodies {
 }
 
 impl Bodies {
+    /// Those of `height` among what the log holds.
+    pub(crate) fn of(height: Height, logged: Vec<Arc<SealedBlock>>) -> Self {
+        let mut bodies = Self::default();
+        let at_height = logged.into_iter().filter(|block| block.header().height == height);
+        at_height.for_each(|block| bodies.insert(block));
+        bodies
+    }
+
     pub(crate) fn get(&self, id: BlockId) -> Option<&Arc<SealedBlock>> {
         self.blocks.get(&id)
     }

@@ -68,7 +68,7 @@ const FILE_BYTES: u64 = 2 * PLACE_DISTANCE;
 
 const _: () = assert!(CRC_AT + 12 == SLOT_BYTES);
 const _: () = assert!(
-    SLOTS_AT % SLOT_BYTES == 0,
+    SLOTS_AT.is_multiple_of(SLOT_BYTES),
     "a slot is one sector, which a disk writes whole"
 );
 
@@ -211,7 +211,7 @@ impl Guard {
         let other = sequences[1 - newest];
         let doubtful = other.is_none_or(|other| other.saturating_add(1) < found.slot.sequence);
         let unfinished = !found.is_whole && other.is_some_and(|other| other + 1 == found.slot.sequence);
-        if unfinished && !found.slot.redo.as_ref().map_or(Ok(true), |mark| is_shown(mark))? {
+        if unfinished && !found.slot.redo.as_ref().map_or(Ok(true), is_shown)? {
             newest = 1 - newest;
         }
         let Some(Place { slot, is_whole }) = places[newest].take() else {

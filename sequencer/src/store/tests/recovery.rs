@@ -359,8 +359,8 @@ fn a_guard_brings_back_what_the_log_got_with_it() {
     let mut guard = Guard::open(&LocalVolume::shared(), dir.path(), NETWORK, &|_| Ok(false))
         .unwrap()
         .0;
-    for (at, text) in [&b"one"[..], b"two", b"three"].into_iter().enumerate() {
-        let redo = redo(4096 + at as u64, &vec![at as u8 + 1; 1000 * (at + 1)]);
+    for (byte, text) in (1..).zip([&b"one"[..], b"two", b"three"]) {
+        let redo = redo(4095 + u64::from(byte), &vec![byte; 1000 * usize::from(byte)]);
         guard.reserve(text).unwrap();
         guard.write(text, Some(&redo)).unwrap();
         guard.written().unwrap();
@@ -372,12 +372,12 @@ fn a_guard_brings_back_what_the_log_got_with_it() {
     }
     // The redo of a commit that never ended is torn: the one before it counts, unless the log has its bytes all the same.
     let whole = fs::read(&path).unwrap();
-    let mut torn = whole.clone();
+    let mut torn = whole;
     torn[SLOTS[0] - 700] ^= 1;
     fs::write(&path, &torn).unwrap();
     let found = open_beside(dir.path(), false).1;
     assert_eq!((&found.bytes[..], found.doubtful), (&b"two"[..], false));
-    assert_eq!(found.redo, Some(redo(4097, &[2; 2000])));
+    assert_eq!(found.redo, Some(redo(4097, &[2_u8; 2000])));
     let found = open_beside(dir.path(), true).1;
     assert_eq!(
         (&found.bytes[..], found.redo, found.doubtful),
