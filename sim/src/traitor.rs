@@ -170,11 +170,7 @@ impl Traitor {
         let other = self.sign_vote(SignedVote { block, ..vote });
         let (some, rest): (Vec<usize>, Vec<usize>) = to.into_iter().partition(|_| self.rng.chance(500));
         let both = self.rng.chance(300);
-        let second = if both {
-            [some.as_slice(), &rest].concat()
-        } else {
-            rest
-        };
+        let second = if both { [some.as_slice(), &rest].concat() } else { rest };
         vec![(some, Message::Vote(vote)), (second, Message::Vote(other))]
     }
 
