@@ -37,17 +37,15 @@ pub struct Timeouts {
 }
 
 impl Default for Timeouts {
-    /// Twice a slow WAN round trip for a proposal, one for votes; a cycle of round 0 is one second. They grow slowly: after an outage a
-    /// height stands in some later round, and a proposer that is still gone costs one more timeout of that round. (Simulated: first
-    /// block after an outage, p99, 2.4 s with a growth of 100 ms, 2.9 s with 250 ms.)
+    /// Twice a slow WAN round trip for a proposal, one for votes; a cycle of round 0 is one second.
     fn default() -> Self {
         Self {
             propose: Duration::from_millis(500),
-            propose_delta: Duration::from_millis(100),
+            propose_delta: Duration::from_millis(250),
             prevote: Duration::from_millis(250),
-            prevote_delta: Duration::from_millis(100),
+            prevote_delta: Duration::from_millis(250),
             precommit: Duration::from_millis(250),
-            precommit_delta: Duration::from_millis(100),
+            precommit_delta: Duration::from_millis(250),
             rebroadcast: Duration::from_millis(500),
             max: Duration::from_secs(10),
         }
