@@ -237,6 +237,11 @@ class Cluster:
         heights = [status["height"] for status in map(Node.status, self.nodes) if status]
         return max(heights, default=0)
 
+    def has_everywhere(self, height):
+        """Whether all nodes that ought to run have decided `height`."""
+        status = [node.status() for node in self.nodes if node.wanted]
+        return all(one and height <= one["height"] for one in status)
+
     def is_healthy(self):
         """Whether all that ought to run vote near the same height."""
         wanted = [node for node in self.nodes if node.wanted]

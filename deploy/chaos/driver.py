@@ -130,7 +130,10 @@ class Driver:
             self.violations.append(
                 f"{unfinished} transactions were not final {SETTLE_SECONDS} s after the last fault"
             )
-        time.sleep(1.5)
+        # What is final at one node reaches the others a little later, and all are judged by it.
+        decided = self.cluster.height()
+        if self.cluster.wait(lambda: self.cluster.has_everywhere(decided), SETTLE_SECONDS) is None:
+            self.violations.append(f"not all nodes had block {decided} {SETTLE_SECONDS} s after the load ended")
         for node in self.cluster.nodes:
             try:
                 self.read_chain(node)

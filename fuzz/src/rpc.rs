@@ -1,7 +1,7 @@
 //! JSON-RPC as a user meets it: a served node on a socket of this machine, any body, the answer looked at.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fusion_client::json::{Hash, StatusJson};
 use fusion_mempool::Reject;
@@ -17,6 +17,8 @@ use tokio::runtime::Runtime;
 use crate::fixture::{ROLLUPS, fixture};
 
 /// Where a call goes: its first byte says.
+/// What a thread of the index may take for four blocks.
+const INDEXED_WITHIN: Duration = Duration::from_secs(30);
 const PATHS: [&str; 4] = ["/", "/rollup/901", "/rollup/902", "/rollup/903"];
 
 struct Served {
@@ -128,7 +130,12 @@ fn start() -> Served {
         store.commit(&records, state).expect("a sound batch is taken");
     }
     let reader = store.reader();
+    let begun = Instant::now();
     while reader.height_of(ROLLUPS[0], 0).is_err() {
+        assert!(
+            begun.elapsed() < INDEXED_WITHIN,
+            "the index does not take the blocks up"
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
     let (handle, end) = NodeHandle::new(genesis, reader, status());

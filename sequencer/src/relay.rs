@@ -1,9 +1,9 @@
 //! Which node a transaction travels to: the proposers who can take it next, then everybody.
 //!
-//! A transaction that this node took in goes to the proposer whose block is open as far as this node knows: of this height
-//! until its proposal is known, of the next one then. A proposal without it sends it on to the proposer after; after three
-//! of them, or when nothing is proposed or decided for `BROADCAST_AFTER` (longer where blocks take longer), it goes to all validators. So under load a transaction
-//! crosses the network about once before it stands in a proposal.
+//! A transaction that this node took in goes to the proposer whose block is open as far as this node knows: of this
+//! height until its proposal is known, of the next one then. A proposal without it sends it on to the proposer after;
+//! after three of them, or when nothing is proposed or decided for `BROADCAST_AFTER` (longer where blocks take longer),
+//! it goes to all validators. So under load a transaction crosses the network about once before it stands in a proposal.
 //!
 //! Under more load than the chain carries, transactions miss blocks because others are before them, and sending them again
 //! would leave less room for the rest. So what a node sends again for one height is at most its share of

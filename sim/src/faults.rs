@@ -45,7 +45,7 @@ pub(crate) enum Fault {
     Evidence,
     Quarantine,
     LaterRound,
-    CaughtUp,
+    SyncAnswered,
     Resubmitted,
     ReadAfterFinal,
 }
@@ -83,7 +83,7 @@ pub(crate) const KINDS: [(Fault, &str); 34] = [
     (Fault::Evidence, "evidence"),
     (Fault::Quarantine, "quarantines"),
     (Fault::LaterRound, "decided in later rounds"),
-    (Fault::CaughtUp, "blocks by sync"),
+    (Fault::SyncAnswered, "answers by sync"),
     (Fault::Resubmitted, "resubmitted"),
     (Fault::ReadAfterFinal, "reads after final"),
 ];

@@ -97,7 +97,7 @@ fn range(text: &str) -> Result<Range<u64>, String> {
     };
     let range = number("FROM", parts.0)?..number("TO", parts.1)?;
     if range.is_empty() {
-        return Err(format!("{} seeds: FROM must be below TO", 0));
+        return Err(format!("'{text}' has no seed: FROM must be below TO"));
     }
     Ok(range)
 }

@@ -302,6 +302,8 @@ impl World {
                 format!("VIOLATION of '{}': {}", violation.promise, violation.what)
             });
         }
+        let mut faults = self.faults.clone();
+        faults.set(Fault::LaterRound, self.checker.later_rounds);
         Outcome {
             violation: self.checker.violation().cloned(),
             hash: self.trace.hash(),
@@ -311,11 +313,7 @@ impl World {
             transactions: self.checker.transactions,
             recovery: self.recovery,
             unnoticed: self.checker.unnoticed(),
-            faults: {
-                let mut faults = self.faults.clone();
-                faults.set(Fault::LaterRound, self.checker.later_rounds);
-                faults
-            },
+            faults,
         }
     }
 

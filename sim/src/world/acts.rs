@@ -250,7 +250,7 @@ impl World {
             .take(SYNC_BLOCKS)
             .map_while(|height| disk.block(Height(height)));
         let mut blocks: Vec<_> = range.map(|decided| (*decided).clone()).collect();
-        self.faults.count(Fault::CaughtUp);
+        self.faults.count(Fault::SyncAnswered);
         let mut delay = Duration::ZERO;
         if let Some(traitor) = &mut self.nodes[node].traitor {
             blocks = traitor.sync(blocks);
@@ -292,8 +292,10 @@ impl World {
         };
         self.trace
             .tell(self.now, || format!("{node}: {accused} broke the protocol: {reason}"));
-        let honest = |at: usize| !matches!(self.plan.flaw(at), Some(Flaw::Twin | Flaw::Traitor(_)));
-        if honest(node.min(self.plan.nodes - 1)) && node < self.plan.nodes && honest(accused) {
+        // A twin's second process stands behind the nodes of the plan.
+        let honest =
+            |at: usize| at < self.plan.nodes && !matches!(self.plan.flaw(at), Some(Flaw::Twin | Flaw::Traitor(_)));
+        if honest(node) && honest(accused) {
             self.checker
                 .fail("honest peers", format!("node {node} accuses node {accused}: {reason}"));
         }
