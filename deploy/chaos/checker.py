@@ -12,6 +12,7 @@ import json
 import multiprocessing
 import os
 import re
+import signal
 import sys
 
 import crypto
@@ -118,6 +119,10 @@ WORKER = None
 
 def become_worker(folder):
     global WORKER
+    # The driver turns signals into an orderly end. A worker that goes to its end in order with the queue's lock in
+    # hand leaves the others waiting for it.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
     WORKER = Run(folder)
 
 
@@ -320,6 +325,8 @@ def judge(folder):
     with multiprocessing.Pool(initializer=become_worker, initargs=(folder,)) as pool:
         problems, chain, places = check_chains(run, pool)
         problems += check_receipts(run, pool, chain, places)
+        pool.close()
+        pool.join()
     problems += check_signatures(run)
     problems += check_ends(run)
     return run.counts, problems
