@@ -20,11 +20,14 @@ const WINDOWS_PER_PEER_MAX: usize = 2;
 /// A peer that has not answered a full window for so long is passed over; one block has [`STALL_MIN`] and its share.
 const STALL: Duration = Duration::from_secs(5);
 
-/// No peer is passed over sooner.
-const STALL_MIN: Duration = Duration::from_secs(1);
+/// No peer is passed over sooner. An answer that comes later is taken all the same.
+const STALL_MIN: Duration = Duration::from_millis(500);
 
-/// For how long a slow peer is passed over.
-const PASS_OVER: Duration = Duration::from_secs(5);
+/// For how long a slow peer is passed over the first time; twice as long each time after, up to [`PASS_OVER_MAX`].
+const PASS_OVER: Duration = Duration::from_millis(500);
+
+/// No peer is passed over for longer.
+const PASS_OVER_MAX: Duration = Duration::from_secs(5);
 
 /// For how long a liar's tip counts for nothing.
 const DROP: Duration = Duration::from_secs(60);
@@ -304,7 +307,8 @@ impl Sync {
                 continue;
             }
             if let Some(source) = self.sources.get_mut(&peer) {
-                source.unusable_until = now + PASS_OVER;
+                let pause = PASS_OVER.saturating_mul(1 << source.stalls.min(8));
+                source.unusable_until = now + pause.min(PASS_OVER_MAX);
                 source.stalls = source.stalls.saturating_add(1);
             }
             *window = Window::Open { to };

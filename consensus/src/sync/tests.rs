@@ -167,6 +167,22 @@ fn a_silent_peer_is_passed_over_after_five_seconds() {
 }
 
 #[test]
+fn a_lost_answer_costs_a_second_and_each_one_after_it_more() {
+    let mut sync = with_tips(&[(1, 1)]);
+    let (mut now, mut pauses) = (NOW, Vec::new());
+    for _ in 0..6 {
+        assert_eq!(sync.plan(now, Height(1)).len(), 1);
+        let overdue = sync.deadline(now, Height(1)).unwrap();
+        assert!(sync.plan(overdue, Height(1)).is_empty());
+        let again = sync.deadline(overdue, Height(1)).unwrap();
+        pauses.push((again - now).as_millis() / 100);
+        now = again;
+    }
+    // Half a second and a 64th of what a full window has above it, then 0.5, 1, 2, 4, 5, 5 s.
+    assert_eq!(pauses, [10, 15, 25, 45, 55, 55]);
+}
+
+#[test]
 fn what_consensus_decided_meanwhile_is_forgotten() {
     let mut sync = with_tips(&[(1, 64)]);
     let ask = sync.plan(NOW, Height(1))[0];
