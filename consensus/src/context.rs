@@ -41,11 +41,11 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             propose: Duration::from_millis(500),
-            propose_delta: Duration::from_millis(250),
+            propose_delta: Duration::from_millis(100),
             prevote: Duration::from_millis(250),
-            prevote_delta: Duration::from_millis(250),
+            prevote_delta: Duration::from_millis(100),
             precommit: Duration::from_millis(250),
-            precommit_delta: Duration::from_millis(250),
+            precommit_delta: Duration::from_millis(100),
             rebroadcast: Duration::from_millis(500),
             max: Duration::from_secs(10),
         }

@@ -9,6 +9,7 @@ mod bodies;
 mod book;
 mod future;
 mod height;
+mod liveness;
 mod receive;
 mod witness;
 
@@ -317,6 +318,11 @@ impl Engine {
     /// Whether this node follows the current height in silence because its log cannot vouch for what its key signed.
     pub fn is_quarantined(&self) -> bool {
         self.quarantine.is_some_and(|until| self.height() <= until)
+    }
+
+    /// Whether there is a reason to propose at this height now: work, or others whose timeouts already run.
+    pub fn is_stirred(&self) -> bool {
+        self.stirred
     }
 
     /// Who proposes in the round that this node is in.

@@ -29,9 +29,13 @@
 //! - More than two thirds of precommits decide at once, even where the proposal is missing: the certificate proves the
 //!   block whatever else is known, and only its body is still wanted.
 //! - Round 0 waits for its proposer only when there is something to order: the propose timeout starts with work
-//!   waiting, with a first message of the height, or with the idle interval. So there is no fixed block time.
+//!   waiting, with a first message of the height, or with the idle interval. So there is no fixed block time. A proposer
+//!   who hears that others already wait proposes at once.
 //! - Certificates of polkas and of entered rounds travel, and own messages are repeated at a flat interval. When a
 //!   round does not move, others' votes and the tip are repeated too: two validators without a link are still heard.
+//! - A wait for votes ends early where nothing can come of it: all have voted, or a quorum prevoted nil and no lock
+//!   can be. So a dead proposer costs its propose timeout and two hops. A polka that arrives after its round is proposed
+//!   again all the same, where the paper's proposer knows only what it saw in time.
 //! - Who lags fetches decided blocks with their certificates instead of playing heights again.
 //!
 //! # Why it is safe

@@ -11,7 +11,7 @@ use arc_malachitebft_core_consensus::{
     Effect, Error as CoreError, Input as CoreInput, LivenessMsg, LocallyProposedValue, Params, Resumable, Resume,
     SignedConsensusMsg, State as CoreState, process,
 };
-use arc_malachitebft_core_types::{ThresholdParams, ValuePayload, VoteExtensionPolicy};
+use arc_malachitebft_core_types::{Context as _, ThresholdParams, ValuePayload, VoteExtensionPolicy};
 use fusion_types::{BlockId, Epoch, Height, NetworkId, Round};
 
 use crate::certificates::{Polka, RoundCertificate};
@@ -147,6 +147,29 @@ impl Machine {
     pub(crate) fn propose(&mut self, height: Height, round: Round, block: BlockId) -> Vec<Act> {
         let value = LocallyProposedValue::new(CoreHeight(height), round_to_core(round), Value(block));
         self.run(CoreInput::Propose(value))
+    }
+
+    /// Proposes a block again whose polka the core did not see in time. Signed here and given to the core like a proposal
+    /// from outside: by itself it proposes again only its own valid value. Sending it is left to the caller.
+    pub(crate) fn propose_again(
+        &mut self,
+        height: Height,
+        round: Round,
+        valid_round: Round,
+        block: BlockId,
+    ) -> (SignedProposal, Vec<Act>) {
+        let proposal = Ctx.new_proposal(
+            CoreHeight(height),
+            round_to_core(round),
+            Value(block),
+            round_to_core(valid_round),
+            Address(self.key.signer.id()),
+        );
+        let mut acts = Vec::new();
+        let signed = self.key.sign_proposal(proposal, &mut acts);
+        let proposal = proposal_from_core(&signed.message, signed.signature);
+        acts.extend(self.run(CoreInput::Proposal(signed)));
+        (proposal, acts)
     }
 
     pub(crate) fn value(&mut self, height: Height, value: &ProposedBlock) -> Vec<Act> {

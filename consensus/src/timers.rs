@@ -33,6 +33,10 @@ impl Timers {
         self.due.remove(&(kind, round));
     }
 
+    pub(crate) fn is_set(&self, kind: TimerKind, round: Round) -> bool {
+        self.due.contains_key(&(kind, round))
+    }
+
     /// Moves a deadline that is set forward to `at`, if that is sooner.
     pub(crate) fn hasten(&mut self, kind: TimerKind, round: Round, at: Duration) {
         if let Some(due) = self.due.get_mut(&(kind, round)) {

@@ -6,7 +6,7 @@ use fusion_types::{BlockId, Height, Round, SealedBlock, ValidatorId};
 
 use super::bodies::Verdict;
 use super::book::ProposalState;
-use super::{Engine, Phase, RELAYED_VOTES_MAX};
+use super::{Engine, Phase};
 use crate::context::convert::timeout_to_core;
 use crate::interface::{Output, Recipient};
 use crate::malachite::Act;
@@ -25,7 +25,12 @@ impl Engine {
             match act {
                 Act::ClearTimers => self.timers.clear(),
                 Act::CancelTimer(kind, round) => self.timers.cancel(kind, round),
-                Act::SetTimer(kind, round) => self.set_timer(kind, round),
+                Act::SetTimer(kind, round) => {
+                    self.set_timer(kind, round);
+                    if kind == TimerKind::Precommit {
+                        self.show_polka(round);
+                    }
+                }
                 Act::NewRound(round) => {
                     tracing::debug!(height = %self.height(), %round, "new round");
                 }
@@ -35,8 +40,7 @@ impl Engine {
                 Act::SendRoundCertificate(certificate) => self.send_live(Message::RoundCertificate(certificate)),
                 Act::GetValue(round) => {
                     if self.replayed.is_none() {
-                        let height = self.height();
-                        self.outputs.push(Output::NeedBlock { height, round });
+                        self.need_block(round);
                     }
                 }
                 // The book has the same precommits: the decision is found there, by the same rule.
@@ -83,18 +87,6 @@ impl Engine {
         self.timers.set(kind, round, self.now + idle + duration);
     }
 
-    /// There is a reason to expect a proposal: the proposer's time starts to run.
-    pub(super) fn stir(&mut self) {
-        use arc_malachitebft_core_types::Timeouts as _;
-        if self.stirred {
-            return;
-        }
-        self.stirred = true;
-        let round = Round(0);
-        let duration = self.timeouts.duration_for(timeout_to_core(TimerKind::Propose, round));
-        self.timers.hasten(TimerKind::Propose, round, self.now + duration);
-    }
-
     pub(super) fn fire_timers(&mut self) {
         while let Some((kind, round)) = self.timers.pop(self.now) {
             if self.phase != Phase::Running || self.halted {
@@ -133,70 +125,13 @@ impl Engine {
         }
     }
 
-    /// Sends what this node said last at this height: whoever missed it needs nothing more to go on.
-    pub(super) fn repeat_own(&mut self, to: Recipient) {
-        let (Some(me), Phase::Running) = (self.me, self.phase) else {
-            return;
-        };
-        let round = self.round();
-        if let Some(proposal) = self.book.proposal_by(me, round).copied() {
-            self.send(to, Message::Proposal(proposal));
-            if let Some(block) = self
-                .bodies
-                .get(proposal.block)
-                .cloned()
-                .filter(|_| to != Recipient::Validators)
-            {
-                self.send(to, Message::Block(block));
-            }
-        }
-        let votes = self.book.votes_of_round(round).filter(|vote| vote.validator == me);
-        for vote in votes.copied().collect::<Vec<_>>() {
-            self.send(to, Message::Vote(vote));
-        }
-        let Some(machine) = &self.machine else { return };
-        let (polka, certificate) = (machine.best_polka(), machine.best_round_certificate());
-        if let Some(polka) = polka {
-            self.send(to, Message::Polka(polka));
-        }
-        if let Some(certificate) = certificate {
-            self.send(to, Message::RoundCertificate(certificate));
-        }
-    }
-
-    /// Repeats the tip and others' votes when a round does not move: two validators that cannot reach each other may both reach
-    /// this node. A few at a time, so that a large committee is not flooded.
-    fn repeat_others(&mut self) {
-        let round = self.round();
-        if self.repeated.replace(round) != Some(round) {
-            return;
-        }
-        self.send(Recipient::Validators, self.status());
-        let me = self.me;
-        let others = self
-            .book
-            .votes_of_round(round)
-            .filter(|vote| Some(vote.validator) != me);
-        let others: Vec<_> = others.copied().collect();
-        let start = if self.relay_from < others.len() {
-            self.relay_from
-        } else {
-            0
-        };
-        let end = others.len().min(start + RELAYED_VOTES_MAX);
-        self.relay_from = end;
-        for vote in &others[start..end] {
-            self.send(Recipient::Validators, Message::Vote(*vote));
-        }
-    }
-
     pub(super) fn propose(&mut self, height: Height, round: Round, block: Arc<SealedBlock>) {
         if self.phase != Phase::Running || height != self.height() || round != self.round() {
             tracing::debug!(%height, %round, "a block to propose came too late");
             return;
         }
         let mine = self.me.is_some() && self.members.id(self.members.proposer(round)) == self.me;
-        if !mine || self.is_quarantined() {
+        if !mine || self.is_quarantined() || self.propose_again(round) {
             return;
         }
         if !self.header_fits(block.header()) || Some(block.header().proposer) != self.me {
@@ -280,6 +215,17 @@ impl Engine {
     fn give_to_core(&mut self, verified: &Verified<SignedProposal>) -> bool {
         let proposal = verified.get();
         self.book.settle(proposal);
+        let acts = self.machine.as_mut().map(|machine| machine.proposal(verified));
+        self.apply(acts.unwrap_or_default());
+        self.tell_verdict(proposal);
+        true
+    }
+
+    /// Tells the core the verdict about a proposal's block, once.
+    pub(super) fn tell_verdict(&mut self, proposal: &SignedProposal) {
+        if self.phase != Phase::Running || self.halted || !self.bodies.tell(proposal.block) {
+            return;
+        }
         let value = ProposedBlock {
             round: proposal.round,
             valid_round: proposal.valid_round,
@@ -287,13 +233,8 @@ impl Engine {
             block: proposal.block,
             valid: self.bodies.verdict(proposal.block) == Some(Verdict::Valid),
         };
-        let acts = self.machine.as_mut().map(|machine| machine.proposal(verified));
+        let height = proposal.height;
+        let acts = self.machine.as_mut().map(|machine| machine.value(height, &value));
         self.apply(acts.unwrap_or_default());
-        if self.bodies.tell(proposal.block) && self.phase == Phase::Running && !self.halted {
-            let height = proposal.height;
-            let acts = self.machine.as_mut().map(|machine| machine.value(height, &value));
-            self.apply(acts.unwrap_or_default());
-        }
-        true
     }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use fusion_types::{BlockId, Certificate, Committee, CommitteeSignature, Height, Round, ValidatorId, VoteKind};
 
+use crate::certificates::Polka;
 use crate::evidence::Evidence;
 use crate::signing::{SignedProposal, SignedVote, Verified};
 
@@ -81,8 +82,50 @@ impl Book {
 
     /// Whether `block` has the prevotes of `quorum` in some round.
     pub(crate) fn has_polka(&self, block: BlockId, quorum: u64) -> bool {
-        let mut tallies = self.power.iter();
-        tallies.any(|((kind, _, id), power)| *kind == VoteKind::Prevote && *id == block && *power >= quorum)
+        self.polkas(quorum).any(|(_, id)| id == block)
+    }
+
+    /// The block with the prevotes of `quorum` in `round`.
+    pub(crate) fn polka_of(&self, round: Round, quorum: u64) -> Option<BlockId> {
+        let mut polkas = self.polkas(quorum);
+        polkas.find_map(|(at, block)| (at == round).then_some(block))
+    }
+
+    /// The latest round in which a block had the prevotes of `quorum`, and the block.
+    pub(crate) fn last_polka(&self, quorum: u64) -> Option<(Round, BlockId)> {
+        self.polkas(quorum).last()
+    }
+
+    /// Whether there is a polka for every block that somebody precommitted in `round`.
+    pub(crate) fn knows_every_polka(&self, round: Round, quorum: u64) -> bool {
+        let votes = self.votes_of_round(round);
+        let mut precommitted = votes
+            .filter(|vote| vote.kind == VoteKind::Precommit)
+            .filter_map(|vote| vote.block);
+        let polka = self.polka_of(round, quorum);
+        precommitted.all(|block| polka == Some(block))
+    }
+
+    /// Polkas by round.
+    fn polkas(&self, quorum: u64) -> impl Iterator<Item = (Round, BlockId)> {
+        let tallies = self.power.iter();
+        tallies
+            .filter(move |((kind, ..), power)| *kind == VoteKind::Prevote && **power >= quorum)
+            .map(|((_, round, block), _)| (*round, *block))
+    }
+
+    /// Power of those who voted in `round`, with a vote that `counts` takes.
+    pub(crate) fn power(
+        &self,
+        committee: &Committee,
+        round: Round,
+        kind: VoteKind,
+        counts: impl Fn(Option<BlockId>) -> bool,
+    ) -> u64 {
+        let slots = self.votes.range((round, kind, 0)..=(round, kind, u32::MAX));
+        let voters = slots.filter(|(_, slot)| slot.votes().any(|vote| counts(vote.block)));
+        let members = voters.filter_map(|((_, _, validator), _)| committee.validators().get(*validator as usize));
+        members.map(|member| member.power).sum()
     }
 
     /// The vote in the book that says the same, perhaps under another signature: ed25519 allows several over one
@@ -132,9 +175,27 @@ impl Book {
 
     /// The certificate of `block`, of all its precommits of `round` that are known.
     pub(crate) fn certificate(&self, committee: &Committee, round: Round, block: BlockId) -> Certificate {
-        let slots = self
-            .votes
-            .range((round, VoteKind::Precommit, 0)..=(round, VoteKind::Precommit, u32::MAX));
+        Certificate {
+            epoch: committee.epoch(),
+            height: self.height,
+            round,
+            block,
+            signatures: self.signatures(round, VoteKind::Precommit, block),
+        }
+    }
+
+    /// All prevotes for `block` in `round` that are known.
+    pub(crate) fn polka(&self, round: Round, block: BlockId) -> Polka {
+        Polka {
+            height: self.height,
+            round,
+            block,
+            signatures: self.signatures(round, VoteKind::Prevote, block),
+        }
+    }
+
+    fn signatures(&self, round: Round, kind: VoteKind, block: BlockId) -> Vec<CommitteeSignature> {
+        let slots = self.votes.range((round, kind, 0)..=(round, kind, u32::MAX));
         let signatures = slots.filter_map(|((_, _, validator), slot)| {
             let vote = slot.votes().find(|vote| vote.block == Some(block))?;
             Some(CommitteeSignature {
@@ -142,13 +203,7 @@ impl Book {
                 signature: vote.signature,
             })
         });
-        Certificate {
-            epoch: committee.epoch(),
-            height: self.height,
-            round,
-            block,
-            signatures: signatures.collect(),
-        }
+        signatures.collect()
     }
 
     /// Indices of those who voted for `block` in any round: they have its body.
@@ -218,6 +273,12 @@ impl Book {
                 *state = ProposalState::Settled;
             }
         }
+    }
+
+    /// The proposals of `round`.
+    pub(crate) fn proposals_of_round(&self, round: Round) -> Vec<SignedProposal> {
+        let proposals = self.proposals.get(&round).into_iter().flatten();
+        proposals.map(|(proposal, _)| *proposal.get()).collect()
     }
 
     /// The proposal that `proposer` made in `round`.

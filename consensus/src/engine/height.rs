@@ -214,7 +214,7 @@ impl Engine {
             .is_some_and(crate::malachite::Machine::is_proposing);
         let mine = self.members.id(self.members.proposer(round)) == Some(me) && !self.is_quarantined();
         if proposes && mine && self.book.proposal_by(me, round).is_none() {
-            self.outputs.push(Output::NeedBlock { height, round });
+            self.need_block(round);
         }
         self.repeat_own(Recipient::Validators);
     }
@@ -380,6 +380,7 @@ impl Engine {
         if self.halted {
             return;
         }
+        self.end_vain_waits();
         self.tell_validators();
         self.ask_for_bodies();
         self.ask_for_blocks();

@@ -20,6 +20,8 @@ use crate::{
 pub(super) const NETWORK: NetworkId = NetworkId(B256::repeat_byte(0xfe));
 const GENESIS: BlockId = BlockId(B256::repeat_byte(0x11));
 
+const PACE_AFTER_A_MISS: Duration = Duration::from_millis(2);
+
 /// What survives a crash.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Disk {
@@ -87,7 +89,7 @@ pub(super) struct Cluster {
     pub(super) loss: u64,
     /// Whether a message passes.
     pub(super) filter: Filter,
-    /// How long a proposer takes for a block.
+    /// How long a proposer takes for a block of the first round. A missed round is made up for at once.
     pub(super) pace: Duration,
     /// Whether nodes say that there is work at each height.
     pub(super) work: bool,
@@ -378,7 +380,12 @@ impl Cluster {
                     height,
                     round,
                 };
-                self.schedule(self.pace, event);
+                let pace = if round == Round(0) {
+                    self.pace
+                } else {
+                    PACE_AFTER_A_MISS
+                };
+                self.schedule(pace, event);
             }
             Output::CheckBlock { height, round, block } => {
                 let id = block.id();

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use alloy_primitives::B256;
-use fusion_types::{BlockId, Height, VoteKind};
+use fusion_types::{BlockId, Height, Rotation, Round, VoteKind};
 
 use super::cluster::Cluster;
-use crate::{Evidence, Fault, Message, Recipient, SyncFault};
+use crate::{CommitteeSchedule, Evidence, Fault, Message, Recipient, SyncFault};
 
 #[test]
 fn four_nodes_decide() {
@@ -136,6 +136,54 @@ fn the_first_block_after_a_partition_comes_within_two_cycles() {
     }
 }
 
+/// Validators by the round of the first height that each of them proposes first.
+fn by_round(cluster: &Cluster) -> [usize; 4] {
+    let schedule = CommitteeSchedule::new(cluster.committee.clone());
+    [0, 1, 2, 3].map(|round| {
+        let proposer = schedule.proposer(Height(1), Round(round), &Rotation::default());
+        cluster.committee.index_of(proposer).unwrap()
+    })
+}
+
+#[test]
+fn a_round_without_a_proposal_costs_its_propose_timeout_and_two_hops_of_votes() {
+    let mut cluster = Cluster::new(1, 4, 0);
+    cluster.latency_ms = (10, 0);
+    let [first, ..] = by_round(&cluster);
+    for node in (0..4).filter(|node| *node != first) {
+        cluster.start(node);
+    }
+    // 500 ms, prevotes and precommits for nil, then a proposal and its votes: no wait for precommits in between.
+    cluster.run_to_height(1, 500 + 2 * 10 + 3 * 10 + 5);
+    assert_eq!(cluster.decided[&Height(1)].1, Round(1));
+}
+
+#[test]
+fn a_polka_that_came_after_its_round_is_proposed_again() {
+    let mut cluster = Cluster::new(1, 4, 0);
+    let [builder, unaware, next, locked] = by_round(&cluster);
+    // Of round 0 only one node sees the polka; round 1's proposer neither knows the block nor is heard.
+    let hides = move |from: usize, to: usize, message: &Message| match message {
+        Message::Proposal(_) | Message::Block(_) => from == unaware || to == unaware,
+        Message::Vote(vote) if vote.kind == VoteKind::Prevote => {
+            (from == builder && to == next) || (from == next && (to == builder || to == unaware))
+        }
+        _ => false,
+    };
+    cluster.filter =
+        Box::new(move |from, to, message| !matches!(message, Message::Polka(_)) && !hides(from, to, message));
+    cluster.start_all();
+    let end = cluster.now + Duration::from_secs(5);
+    cluster.run_until(end, |cluster| {
+        (0..4).all(|node| cluster.engine(node).round() == Round(1))
+    });
+    let precommit = *cluster.engine(locked).guard().unwrap().last_vote().unwrap();
+    assert_eq!((precommit.round, precommit.kind), (Round(0), VoteKind::Precommit));
+    cluster.filter = Box::new(move |from, to, message| !hides(from, to, message));
+    cluster.run_to_height(1, 5_000);
+    assert_eq!(cluster.decided[&Height(1)], (precommit.block.unwrap(), Round(2)));
+}
+
 #[test]
 fn two_validators_without_a_link_decide_through_a_third() {
     let mut cluster = Cluster::new(7, 4, 0);
@@ -249,7 +297,7 @@ fn a_guard_far_ahead_of_the_chain_keeps_its_key_silent_until_the_chain_is_there(
     let disk = &mut cluster.nodes[2].disk;
     disk.log.truncate(5);
     disk.wal.clear();
-    disk.rotation = fusion_types::Rotation::default();
+    disk.rotation = Rotation::default();
     for decided in disk.log.clone() {
         let header = decided.block.header();
         let committee = cluster.committee.clone();

@@ -16,12 +16,12 @@ use crate::relay::{Dispatch, Key, Outlook};
 use crate::store::Record;
 
 impl Core {
-    /// When the block that consensus asks for should be proposed: at once if there is something to order, but not
-    /// sooner than the least interval after the last proposal; else when the idle interval has passed. Never before
-    /// this node's clock allows a time above the parent's.
+    /// When the block that consensus asks for should be proposed: at once if there is something to order or others
+    /// already wait for it, but not sooner than the least interval after the last proposal; else when the idle interval
+    /// has passed. Never before this node's clock allows a time above the parent's.
     pub(super) fn propose_at(&self) -> Duration {
         let later_round = self.need.is_some_and(|need| need.round > Round(0));
-        let at = if later_round || !self.pool.is_empty() {
+        let at = if later_round || !self.pool.is_empty() || self.engine.is_stirred() {
             self.paced_until()
         } else {
             self.height_started + self.config.block_interval_idle
