@@ -367,7 +367,9 @@ impl Core {
         }
         self.try_propose(now, actions);
         let pooled = |(rollup, hash): &Key| self.pool.get(*rollup, hash).is_some();
-        let stalled = self.relay.stalled(now.monotonic, pooled);
+        let stalled = self
+            .relay
+            .stalled(now.monotonic, self.committee.validators().len(), pooled);
         self.relay_out(&stalled, actions);
         if self.expire_at <= now.monotonic {
             self.expire_at = now.monotonic + EXPIRE_INTERVAL;

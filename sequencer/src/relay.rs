@@ -6,7 +6,7 @@
 //! it goes to all validators. So under load a transaction crosses the network about once before it stands in a proposal.
 //!
 //! Under more load than the chain carries, transactions miss blocks because others are before them, and sending them again
-//! would leave less room for the rest. So what a node sends again for one height is at most its share of
+//! would leave less room for the rest. So what a node sends again for one height is at most its share of a quarter of
 //! what the block carries; beyond it transactions wait where they are for their proposer's next turn.
 //!
 //! Pure bookkeeping of keys. The pool keeps the payloads; `core` sends.
@@ -38,11 +38,16 @@ const GATHER: Duration = Duration::from_millis(2);
 /// The same once this node has precommitted: the next proposer may be about to close its block.
 const GATHER_CLOSING: Duration = Duration::from_millis(1);
 
+/// All nodes together send again one part in so many of what a block carries: blocks that fill up leave no room to those who
+/// missed one, and whoever sends to the next proposer takes bandwidth and processors from the blocks.
+const COPIES_AGAIN_PARTS: usize = 4;
+
 /// Copies that a node may send again for each height, however little its block carries.
 const COPIES_AGAIN_MIN: usize = 256;
 
-/// Transactions that go to everybody at a time when nothing is decided, oldest first: about a megabyte of usual ones.
-const STALLED_MAX: usize = 2048;
+/// Copies that leave at a time when nothing is decided, oldest transactions first: half a megabyte of usual ones. Mostly the
+/// next proposer is not gone but late, and what everybody sends to everybody then makes it later.
+const COPIES_STALLED_MAX: usize = 1024;
 
 /// Transactions sent on, and what became of them. Bounded by the pool: it holds keys of pooled transactions only.
 #[derive(Debug, Default)]
@@ -180,15 +185,16 @@ impl Relay {
     }
 
     /// Nothing was proposed or decided for long: what waits longest and is still pooled goes to everybody.
-    pub fn stalled(&mut self, now: Duration, pooled: impl Fn(&Key) -> bool) -> Dispatch {
+    pub fn stalled(&mut self, now: Duration, members: usize, pooled: impl Fn(&Key) -> bool) -> Dispatch {
         let mut dispatch = Dispatch::default();
         if self.stalled_at().is_none_or(|at| now < at) {
             return dispatch;
         }
         self.last_progress = now;
+        let most = (COPIES_STALLED_MAX / members.saturating_sub(1).max(1)).max(1);
         while let Some((height, keys)) = self.waiting.pop_first() {
             let mut keys = keys.into_iter().map(|(key, _)| key).filter(&pooled);
-            let room = STALLED_MAX - dispatch.to_all.len();
+            let room = most - dispatch.to_all.len();
             dispatch.to_all.extend(keys.by_ref().take(room));
             let rest: Vec<(Key, u8)> = keys.map(|key| (key, 0)).collect();
             if !rest.is_empty() {
@@ -208,7 +214,7 @@ impl Relay {
         pooled: &dyn Fn(&Key) -> bool,
     ) -> Dispatch {
         let mut dispatch = Dispatch::default();
-        let mut copies = COPIES_AGAIN_MIN.max(count / outlook.members.max(1));
+        let mut copies = COPIES_AGAIN_MIN.max(count / COPIES_AGAIN_PARTS / outlook.members.max(1));
         let (mut on, mut missed) = (Vec::new(), missed.into_iter());
         while copies > 0 {
             let Some((key, misses)) = missed.next() else { break };
@@ -377,11 +383,29 @@ mod tests {
             (first, second.to[&validator(3)].len())
         };
         assert_eq!(
-            sent(1200),
+            sent(4800),
             (300, 300),
-            "a quarter now, the next at its proposer's next turn"
+            "a quarter of a quarter now, the next at its proposer's next turn"
         );
         assert_eq!(sent(0), (256, 256));
+    }
+
+    #[test]
+    fn a_stall_does_not_flood_the_network_however_much_waits() {
+        let many: Vec<Key> = (0..5000_u32)
+            .map(|n| (RollupId(901), B256::left_padding_from(&n.to_be_bytes())))
+            .collect();
+        for members in [2, 4, 100] {
+            let mut relay = Relay::default();
+            send(&mut relay, &many, outlook(5, true));
+            let mut sent = Vec::new();
+            for second in 1..=3 {
+                let keys = relay.stalled(Duration::from_secs(second), members, |_| true).to_all;
+                assert!(!keys.is_empty() && keys.len() * (members - 1) <= COPIES_STALLED_MAX);
+                sent.extend(keys);
+            }
+            assert_eq!(sent, many[..sent.len()], "oldest first, none twice");
+        }
     }
 
     #[test]
@@ -403,7 +427,7 @@ mod tests {
         assert!((420..=450).contains(&patience(&relay)), "{}", patience(&relay));
         assert!(
             !relay
-                .stalled(last + Duration::from_millis(451), |_| true)
+                .stalled(last + Duration::from_millis(451), 4, |_| true)
                 .to_all
                 .is_empty()
         );
@@ -429,17 +453,20 @@ mod tests {
             |_| true,
         );
         assert_eq!(relay.deadline(), Some(now + BROADCAST_AFTER));
-        assert_eq!(relay.stalled(Duration::from_millis(449), |_| true), Dispatch::default());
-        assert_eq!(relay.stalled(Duration::from_millis(450), |_| true).to_all, [key(1)]);
+        assert_eq!(
+            relay.stalled(Duration::from_millis(449), 4, |_| true),
+            Dispatch::default()
+        );
+        assert_eq!(relay.stalled(Duration::from_millis(450), 4, |_| true).to_all, [key(1)]);
     }
 
     #[test]
     fn a_stalled_chain_sends_everything_to_everybody() {
         let mut relay = Relay::default();
         send(&mut relay, &[key(1)], outlook(5, true));
-        assert!(relay.stalled(Duration::from_millis(249), |_| true).to_all.is_empty());
-        assert_eq!(relay.stalled(Duration::from_secs(1), |_| true).to_all, [key(1)]);
-        let again = relay.stalled(Duration::from_secs(9), |_| true);
+        assert!(relay.stalled(Duration::from_millis(249), 4, |_| true).to_all.is_empty());
+        assert_eq!(relay.stalled(Duration::from_secs(1), 4, |_| true).to_all, [key(1)]);
+        let again = relay.stalled(Duration::from_secs(9), 4, |_| true);
         assert!(again.to_all.is_empty(), "once");
     }
 }
