@@ -139,7 +139,7 @@ impl Engine {
             return;
         }
         let id = block.id();
-        self.bodies.insert(block);
+        self.bodies.insert(self.now, block);
         self.bodies.set_verdict(id, Verdict::Valid);
         self.bodies.tell(id);
         let acts = self.machine.as_mut().map(|machine| machine.propose(height, round, id));

@@ -20,8 +20,14 @@ const PUSHED_MAX: usize = 4;
 /// Bodies kept for the next height, whoever pushes them.
 const FUTURE_MAX: usize = 4;
 
-/// How long a pushed body may take before it is asked for: two slow round trips.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// A pushed body is not asked for before this time, however fast they usually come.
+const PATIENCE_MIN: Duration = Duration::from_millis(100);
+
+/// And is after this, however slow: well before a proposer's time is over.
+const PATIENCE_MAX: Duration = Duration::from_millis(400);
+
+/// The usual time of a body follows the last ones by one part in so many.
+const USUAL_PARTS: u32 = 4;
 
 /// No pause between two requests for one body is longer.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -42,6 +48,8 @@ pub(crate) enum Verdict {
 
 #[derive(Debug)]
 struct Want {
+    /// Since when it is expected to arrive by itself, if it is.
+    since: Option<Duration>,
     ask_at: Duration,
     asked: u32,
 }
@@ -51,6 +59,8 @@ struct Want {
 pub(crate) struct Bodies {
     blocks: BTreeMap<BlockId, Arc<SealedBlock>>,
     wants: BTreeMap<BlockId, Want>,
+    /// How long after its proposal a body usually comes.
+    usual: Duration,
     verdicts: BTreeMap<BlockId, Verdict>,
     served: BTreeMap<(PeerId, BlockId), u8>,
     /// Blocks whose verdict the core has.
@@ -62,7 +72,7 @@ impl Bodies {
     pub(crate) fn of(height: Height, logged: Vec<Arc<SealedBlock>>) -> Self {
         let mut bodies = Self::default();
         let at_height = logged.into_iter().filter(|block| block.header().height == height);
-        at_height.for_each(|block| bodies.insert(block));
+        at_height.for_each(|block| bodies.insert(Duration::ZERO, block));
         bodies
     }
 
@@ -75,8 +85,12 @@ impl Bodies {
     }
 
     /// Keeps a body; nobody needs to be asked for it any more.
-    pub(crate) fn insert(&mut self, block: Arc<SealedBlock>) {
-        self.wants.remove(&block.id());
+    pub(crate) fn insert(&mut self, now: Duration, block: Arc<SealedBlock>) {
+        let want = self.wants.remove(&block.id());
+        if let Some(since) = want.and_then(|want| want.since) {
+            let took = now.saturating_sub(since);
+            self.usual = self.usual * (USUAL_PARTS - 1) / USUAL_PARTS + took / USUAL_PARTS;
+        }
         self.blocks.insert(block.id(), block);
     }
 
@@ -116,8 +130,13 @@ impl Bodies {
 
     /// Wants a body: at once, or after it had time to arrive by itself.
     pub(crate) fn want(&mut self, now: Duration, id: BlockId, at_once: bool) {
-        let ask_at = if at_once { now } else { now + PATIENCE };
-        let want = self.wants.entry(id).or_insert(Want { ask_at, asked: 0 });
+        let ask_at = if at_once { now } else { now + self.patience() };
+        let since = (!at_once).then_some(now);
+        let want = self.wants.entry(id).or_insert(Want {
+            since,
+            ask_at,
+            asked: 0,
+        });
         if want.asked == 0 {
             want.ask_at = want.ask_at.min(ask_at);
         }
@@ -125,14 +144,20 @@ impl Bodies {
 
     /// The bodies to ask for now, each with how often it was asked for before.
     pub(crate) fn due(&mut self, now: Duration) -> Vec<(BlockId, u32)> {
-        let mut due = Vec::new();
+        let (mut due, patience) = (Vec::new(), self.patience());
         for (id, want) in self.wants.iter_mut().filter(|(_, want)| want.ask_at <= now) {
             due.push((*id, want.asked));
-            let pause = PATIENCE.saturating_mul(1 << want.asked.min(4)).min(PAUSE_MAX);
+            let pause = patience.saturating_mul(1 << want.asked.min(4)).min(PAUSE_MAX);
             want.ask_at = now + pause;
             want.asked = want.asked.saturating_add(1);
         }
         due
+    }
+
+    /// How long a pushed body may take before it is asked for. A large one over a long path, or one of whose packets some were lost,
+    /// takes longer than usual ones; to ask for it sends all of it again behind the first, and then everything comes later.
+    fn patience(&self) -> Duration {
+        (self.usual * 2).clamp(PATIENCE_MIN, PATIENCE_MAX)
     }
 
     pub(crate) fn deadline(&self) -> Option<Duration> {
@@ -171,5 +196,84 @@ impl Bodies {
         self.verdicts.clear();
         self.served.clear();
         self.told.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::B256;
+    use fusion_types::{Block, Epoch, Header, L1Origin, NetworkId, merkle_root};
+
+    use super::*;
+
+    fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    fn block(time_ms: u64) -> Arc<SealedBlock> {
+        let header = Header {
+            network: NetworkId(B256::ZERO),
+            height: Height(1),
+            parent: BlockId(B256::ZERO),
+            epoch: Epoch(0),
+            committee: B256::ZERO,
+            proposer: ValidatorId(B256::ZERO),
+            time_ms,
+            l1_origin: L1Origin {
+                number: 0,
+                hash: B256::ZERO,
+            },
+            lanes_root: merkle_root(&[]),
+            state_root: B256::ZERO,
+        };
+        let lanes = Vec::new();
+        Arc::new(SealedBlock::new(&Block { header, lanes }).unwrap())
+    }
+
+    /// A body is proposed and comes `took` later. Says after how long it would have been asked for.
+    fn come(bodies: &mut Bodies, number: u64, took: Duration) -> Duration {
+        let (block, now) = (block(number), ms(number * 10_000));
+        bodies.want(now, block.id(), false);
+        let asked = bodies.deadline().unwrap() - now;
+        bodies.insert(now + took, block);
+        assert_eq!(bodies.deadline(), None);
+        asked
+    }
+
+    #[test]
+    fn a_body_on_its_way_is_not_asked_for_before_twice_its_usual_time() {
+        let mut bodies = Bodies::default();
+        assert_eq!(come(&mut bodies, 0, ms(150)), PATIENCE_MIN);
+        for number in 1..20 {
+            come(&mut bodies, number, ms(150));
+        }
+        let patience = come(&mut bodies, 20, ms(150));
+        assert!((ms(295)..=ms(300)).contains(&patience), "{patience:?}");
+        for number in 21..40 {
+            come(&mut bodies, number, ms(2));
+        }
+        assert_eq!(come(&mut bodies, 40, ms(2)), PATIENCE_MIN);
+    }
+
+    #[test]
+    fn however_slow_bodies_are_one_that_does_not_come_is_asked_for() {
+        let mut bodies = Bodies::default();
+        for number in 0..20 {
+            come(&mut bodies, number, ms(9_000));
+        }
+        let (lost, now) = (block(99).id(), ms(990_000));
+        bodies.want(now, lost, false);
+        assert_eq!(bodies.due(now + PATIENCE_MAX), [(lost, 0)]);
+        bodies.want(now + PATIENCE_MAX, lost, true);
+        assert_eq!(bodies.due(now + PATIENCE_MAX * 2), [(lost, 1)], "and again");
+    }
+
+    #[test]
+    fn a_body_that_a_certificate_names_is_asked_for_at_once() {
+        let mut bodies = Bodies::default();
+        come(&mut bodies, 0, ms(400));
+        let id = block(1).id();
+        bodies.want(ms(10_000), id, true);
+        assert_eq!(bodies.due(ms(10_000)), [(id, 0)]);
     }
 }

@@ -288,7 +288,7 @@ impl Engine {
             match self.check_synced(&decided) {
                 Ok(()) => {
                     self.witness_certificate(&decided.certificate);
-                    self.bodies.insert(decided.block);
+                    self.bodies.insert(self.now, decided.block);
                     self.commit = Some((decided.certificate, false));
                     self.sync_progress = self.now;
                     return true;

@@ -334,7 +334,7 @@ impl Engine {
     fn body(&mut self, peer: PeerId, block: Arc<SealedBlock>) {
         let (id, height) = (block.id(), self.height());
         if self.bodies.is_wanted(id) {
-            self.bodies.insert(block);
+            self.bodies.insert(self.now, block);
             return;
         }
         let Some(index) = self.peers.get(&peer).and_then(|peer| peer.validator) else {
@@ -356,7 +356,7 @@ impl Engine {
         if !room {
             return;
         }
-        self.bodies.insert(block);
+        self.bodies.insert(self.now, block);
         let (book, quorum, current) = (&self.book, self.committee().quorum(), self.round());
         self.bodies.make_room(height, |old| {
             let last = book.last_proposed(old).unwrap_or_default();
