@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use fusion_client::json::{EvidenceJson, PeerJson, StatusJson};
+use fusion_client::json::{EvidenceJson, Hash, PeerJson, StatusJson};
 use fusion_mempool::{PoolTransaction, Reject};
 use fusion_types::{Genesis, RollupId, TxHash};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::network::PathStatus;
 use crate::store::LogReader;
 
 /// Submissions that may wait for the node thread. Each is one request of up to 100 transactions; beyond, users are told `busy`.
@@ -45,10 +46,23 @@ pub struct NodeStatus {
     pub node: StatusJson,
     /// Every peer that it knows.
     pub peers: Vec<PeerJson>,
+    /// How its connections to validators do.
+    pub links: Vec<LinkStatus>,
     /// Evidence that it keeps.
     pub evidence: Vec<EvidenceJson>,
     /// By how many milliseconds the other proposers' clocks are ahead of its own, as far as it can tell.
     pub clocks_ahead_ms: Option<i64>,
+}
+
+/// How the connection to a validator does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkStatus {
+    /// Its network key.
+    pub peer: Hash,
+    /// How the path does.
+    pub path: PathStatus,
+    /// Bytes that wait to be written to it, in the order of [`crate::network::Class::ALL`].
+    pub waiting_bytes: [usize; 4],
 }
 
 /// The step of a node whose disk is full.

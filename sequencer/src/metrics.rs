@@ -17,7 +17,8 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
-use crate::handle::NodeStatus;
+use crate::handle::{LinkStatus, NodeStatus};
+use crate::network::Class;
 
 pub use http::serve;
 
@@ -46,6 +47,7 @@ struct Inner {
     storage_failed: AtomicBool,
     node: NodeMetrics,
     wire: IntCounterVec,
+    dropped: IntCounterVec,
     rebinds: IntCounter,
     rpc: IntCounterVec,
     connections: IntGauge,
@@ -80,6 +82,16 @@ struct NodeMetrics {
     pool_bytes: IntGauge,
     peers: IntGaugeVec,
     rtt: GaugeVec,
+    links: Links,
+}
+
+/// By validator: what limits what can be sent to it.
+#[derive(Debug)]
+struct Links {
+    window: IntGaugeVec,
+    packets: IntGaugeVec,
+    packet_bytes: IntGaugeVec,
+    waiting: IntGaugeVec,
 }
 
 /// Whether bytes come or go.
@@ -144,6 +156,7 @@ impl NodeMetrics {
             pool_bytes: gauge(r, "fusion_mempool_bytes", "Bytes of the transactions waiting"),
             peers: register(r, IntGaugeVec::new(Opts::new("fusion_p2p_peers", "Peers by state"), &["state"])),
             rtt: register(r, GaugeVec::new(Opts::new("fusion_p2p_peer_rtt_seconds", "Round-trip time to a connected validator"), &["peer"])),
+            links: Links::new(r),
         }
     }
 
@@ -176,6 +189,47 @@ impl NodeMetrics {
                 self.rtt.with_label_values(&[label.as_str()]).set(seconds);
             }
         }
+        self.links.read(&status.links);
+    }
+}
+
+impl Links {
+    #[rustfmt::skip]
+    fn new(r: &Registry) -> Self {
+        let gauges = |name, help, labels: &[&str]| register(r, IntGaugeVec::new(Opts::new(name, help), labels));
+        Self {
+            window: gauges("fusion_p2p_peer_window_bytes", "Bytes that may be on their way to a validator at once", &["peer"]),
+            packets: gauges("fusion_p2p_peer_packets", "Packets of the present connection to a validator, and of these, taken for lost", &["peer", "fate"]),
+            packet_bytes: gauges("fusion_p2p_peer_packet_bytes", "Largest packet that the path to a validator carries", &["peer"]),
+            waiting: gauges("fusion_p2p_peer_waiting_bytes", "Bytes that wait to be written to a validator", &["peer", "class"]),
+        }
+    }
+
+    fn read(&self, links: &[LinkStatus]) {
+        for gauges in [&self.window, &self.packets, &self.packet_bytes, &self.waiting] {
+            // Who is not connected has no path.
+            gauges.reset();
+        }
+        let set = |gauges: &IntGaugeVec, labels: &[&str], value: u64| {
+            gauges
+                .with_label_values(labels)
+                .set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
+        for LinkStatus {
+            peer,
+            path,
+            waiting_bytes,
+        } in links
+        {
+            let peer = peer.to_string();
+            set(&self.window, &[&peer], path.window_bytes);
+            set(&self.packets, &[&peer, "sent"], path.packets_sent);
+            set(&self.packets, &[&peer, "lost"], path.packets_lost);
+            set(&self.packet_bytes, &[&peer], path.packet_bytes_max.into());
+            for (class, bytes) in Class::ALL.into_iter().zip(waiting_bytes) {
+                set(&self.waiting, &[&peer, class.name()], *bytes as u64);
+            }
+        }
     }
 }
 
@@ -195,6 +249,7 @@ impl Metrics {
             storage_failed: AtomicBool::new(false),
             node: NodeMetrics::new(r),
             wire: counters(r, "fusion_p2p_bytes_total", "Bytes exchanged with peers, by class of message", &["class", "direction"]),
+            dropped: counters(r, "fusion_p2p_frames_dropped_total", "Messages that were not sent because too many waited already", &["class"]),
             rebinds: counter(r, "fusion_p2p_socket_rebinds_total", "Times that the UDP socket was bound anew"),
             rpc: counters(r, "fusion_rpc_requests_total", "Calls answered, by method and JSON-RPC code (0 is success)", &["method", "code"]),
             connections: gauge(r, "fusion_rpc_connections", "Open connections"),
@@ -257,6 +312,11 @@ impl Metrics {
             Direction::Out => "out",
         };
         self.0.wire.with_label_values(&[class, direction]).inc_by(bytes);
+    }
+
+    /// Messages of a class were not sent because too many waited already.
+    pub fn dropped(&self, class: &'static str, count: u64) {
+        self.0.dropped.with_label_values(&[class]).inc_by(count);
     }
 
     /// The UDP socket was bound anew.

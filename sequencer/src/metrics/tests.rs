@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::*;
+use crate::network::PathStatus;
 
 fn status() -> NodeStatus {
     let zero = Hash(B256::ZERO);
@@ -47,6 +48,17 @@ fn status() -> NodeStatus {
             height: Some(42),
             rtt_us: Some(1500),
         }],
+        links: vec![LinkStatus {
+            peer: Hash(B256::ZERO),
+            path: PathStatus {
+                round_trip: Duration::from_micros(1500),
+                window_bytes: 2_000_000,
+                packets_sent: 900,
+                packets_lost: 8,
+                packet_bytes_max: 1452,
+            },
+            waiting_bytes: [0, 70_000, 0, 0],
+        }],
         evidence: Vec::new(),
         clocks_ahead_ms: None,
     }
@@ -62,6 +74,7 @@ fn every_metric_has_its_prefix_and_a_help_text() {
     metrics.rejected("nonce_too_low");
     metrics.refused_to_sign("regression");
     metrics.wire("votes", Direction::Out, 100);
+    metrics.dropped("transactions", 3);
     metrics.called("fusion_status", 0, 1);
     metrics.subscriptions("heads", 1);
     let text = metrics.text(&status());
@@ -76,6 +89,10 @@ fn every_metric_has_its_prefix_and_a_help_text() {
         "fusion_mempool_rejected_total{reason=\"nonce_too_low\"} 1",
         "fusion_p2p_peers{state=\"connected\"} 1",
         "fusion_p2p_bytes_total{class=\"votes\",direction=\"out\"} 100",
+        "fusion_p2p_frames_dropped_total{class=\"transactions\"} 3",
+        "fusion_p2p_peer_window_bytes{peer=\"0x0000000000000000000000000000000000000000000000000000000000000000\"} 2000000",
+        "fusion_p2p_peer_packets{fate=\"lost\",peer=\"0x0000000000000000000000000000000000000000000000000000000000000000\"} 8",
+        "fusion_p2p_peer_waiting_bytes{class=\"bodies\",peer=\"0x0000000000000000000000000000000000000000000000000000000000000000\"} 70000",
         "fusion_rpc_requests_total{code=\"0\",method=\"fusion_status\"} 1",
         "fusion_rpc_subscriptions{kind=\"heads\"} 1",
         "fusion_build_info{version=\"0.1.0\"} 1",

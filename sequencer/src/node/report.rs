@@ -12,10 +12,10 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::core::Core;
-use crate::handle::NodeStatus;
+use crate::handle::{LinkStatus, NodeStatus};
 use crate::keys::Keys;
 use crate::metrics::{Direction, Metrics};
-use crate::network::{Class, Network, NetworkCounters};
+use crate::network::{Class, Network, NetworkCounters, PeerStatus};
 
 /// Peers and counters are looked at this often.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -36,6 +36,7 @@ pub(super) struct Reporter {
     metrics: Metrics,
     counted: NetworkCounters,
     peers: Vec<PeerJson>,
+    links: Vec<LinkStatus>,
     evidence: Vec<EvidenceJson>,
     due: Instant,
     decided: bool,
@@ -63,6 +64,7 @@ impl Reporter {
             metrics,
             counted: NetworkCounters::default(),
             peers: Vec::new(),
+            links: Vec::new(),
             evidence: Vec::new(),
             due: Instant::now(),
             decided: false,
@@ -90,7 +92,9 @@ impl Reporter {
         let due = self.due <= Instant::now();
         if due {
             self.due = Instant::now() + INTERVAL;
-            self.peers = self.peers(core, network);
+            let connected = network.peers();
+            self.links = connected.iter().filter_map(link).collect();
+            self.peers = self.peers(core, connected);
             self.count(network);
             self.tell_clock(core);
         }
@@ -166,6 +170,7 @@ impl Reporter {
         NodeStatus {
             node,
             peers: self.peers.clone(),
+            links: self.links.clone(),
             evidence: self.evidence.clone(),
             clocks_ahead_ms: status.clocks_ahead_ms,
         }
@@ -191,9 +196,9 @@ impl Reporter {
     }
 
     /// Every validator but this one, connected or not, then the followers that are connected.
-    fn peers(&self, core: &Core, network: &Network) -> Vec<PeerJson> {
+    fn peers(&self, core: &Core, connected: Vec<PeerStatus>) -> Vec<PeerJson> {
         let tips: BTreeMap<_, _> = core.peer_tips().map(|(peer, height)| (peer.0, height.0)).collect();
-        let mut connected: BTreeMap<_, _> = network.peers().into_iter().map(|peer| (peer.peer, peer)).collect();
+        let mut connected: BTreeMap<_, _> = connected.into_iter().map(|peer| (peer.peer, peer)).collect();
         let mut peers = Vec::new();
         for (index, member) in self.committee.validators().iter().enumerate() {
             let id = crate::network::PeerId(member.peer);
@@ -234,12 +239,22 @@ impl Reporter {
                 .wire(class.name(), Direction::In, now.bytes_in - then.bytes_in);
             self.metrics
                 .wire(class.name(), Direction::Out, now.bytes_out - then.bytes_out);
+            self.metrics.dropped(class.name(), now.dropped - then.dropped);
         }
         for _ in self.counted.sockets_renewed..counters.sockets_renewed {
             self.metrics.rebound();
         }
         self.counted = counters;
     }
+}
+
+/// How the connection with `peer` does, if it is a validator: followers come and go, and nobody depends on them.
+fn link(peer: &PeerStatus) -> Option<LinkStatus> {
+    peer.validator.then(|| LinkStatus {
+        peer: Hash(peer.peer.0),
+        path: peer.path,
+        waiting_bytes: peer.waiting.map(|(_, bytes)| bytes),
+    })
 }
 
 fn evidence_json(evidence: &Evidence) -> EvidenceJson {

@@ -69,6 +69,7 @@ fn status(chain: &Chain) -> NodeStatus {
             started_ms: 1,
         },
         peers: Vec::new(),
+        links: Vec::new(),
         evidence: Vec::new(),
         clocks_ahead_ms: None,
     }
