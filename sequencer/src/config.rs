@@ -106,6 +106,8 @@ pub struct P2p {
     pub peers: Vec<PeerAddress>,
     /// Most followers connected at a time.
     pub followers_max: usize,
+    /// Least bytes that may be on their way to a validator at once.
+    pub window_floor_bytes: usize,
 }
 
 /// `[consensus]`: pacing of this node. Nodes may differ in it without harm to safety.
@@ -245,6 +247,7 @@ impl Default for P2p {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 7100)),
             peers: Vec::new(),
             followers_max: 32,
+            window_floor_bytes: 256 << 10,
         }
     }
 }

@@ -79,16 +79,21 @@ pub struct ValidatorAddress {
     pub address: Option<String>,
 }
 
-/// How many strangers a node serves.
+/// How many strangers a node serves, and how far it trusts the committee's links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Most followers connected at once. Validators always have a place. Default 64.
     pub followers_max: usize,
+    /// Least bytes that may be on their way to a validator, whatever gets lost. At least a packet. Default 256 KiB.
+    pub window_floor_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { followers_max: 64 }
+        Self {
+            followers_max: 64,
+            window_floor_bytes: 256 << 10,
+        }
     }
 }
 

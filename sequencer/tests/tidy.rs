@@ -77,6 +77,7 @@ mod tidy {
     const SINGLE_HOMES: &[(&str, &str)] = &[
         ("sequencer/src", "sled::"),
         ("sequencer/src", "quinn::"),
+        ("sequencer/src", "quinn_proto::"),
         ("sequencer/src", "prometheus::"),
         ("consensus/src", "process!"),
     ];

@@ -144,6 +144,12 @@ pub(super) const FIELDS: &[Field] = &[
         slot: |c| Slot::Number(&mut c.p2p.followers_max, 0, 1024, "connections"),
     },
     Field {
+        key: "p2p.window_floor_bytes",
+        doc: "Least bytes that may be on their way to a validator at once, whatever gets lost: over a round trip of 100 ms,\n\
+              ten times as many a second. Not more than the link to each of them carries in a round trip.",
+        slot: |c| Slot::Number(&mut c.p2p.window_floor_bytes, 4 << 10, 32 << 20, "bytes"),
+    },
+    Field {
         key: "consensus.timeout_propose_ms",
         doc: "Wait for a proposal in round 0.",
         slot: |c| Slot::Millis(&mut c.consensus.timeout_propose, 10, MINUTE_MS),

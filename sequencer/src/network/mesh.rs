@@ -191,7 +191,7 @@ impl Mesh {
         if validator {
             self.note_ip(link.peer(), IpSource::Connection, link.address().ip());
         }
-        let session = Arc::new(Session::new(link, validator));
+        let session = Arc::new(Session::new(link, validator, self.limits));
         let previous = sessions.insert(session.peer, session.clone());
         Ok((session, previous))
     }

@@ -10,6 +10,8 @@
 //! table on the way swallows packets of one source port for as long as they keep coming
 //! (kubernetes#125467). Connections that live on the old socket stay there.
 
+mod congestion;
+
 use std::fmt;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, Once};
@@ -18,7 +20,6 @@ use std::time::Duration;
 use alloy_primitives::{B256, keccak256};
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
-use quinn::congestion::CubicConfig;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::crypto::{CryptoError, HmacKey};
 use quinn::{
@@ -28,6 +29,7 @@ use quinn::{
 use rustix::net::sockopt;
 use rustls::pki_types::CertificateDer;
 
+use self::congestion::Congestion;
 use super::ending::{CloseCode, Loss, ReadEnd};
 use super::frame::{Class, Fault};
 use super::tls::{Identity, peer_of};
@@ -42,7 +44,7 @@ const FOLLOWER_WINDOW_BYTES: u32 = 2 << 20;
 /// Bytes that may be on their way to a follower, which reads the log from us: of 64 of them, 256 MiB.
 const FOLLOWER_SEND_BYTES: u32 = 4 << 20;
 /// Bytes that may be sent before the first acknowledgement. A block of ordinary size leaves in one round
-/// trip; Cubic takes over at the first loss.
+/// trip; `congestion.rs` says what losses change.
 const CONGESTION_WINDOW_START_BYTES: u64 = 2 << 20;
 /// Assumed round trip until one is measured: lost first packets are sent again after three of them.
 const ROUND_TRIP_START: Duration = Duration::from_millis(50);
@@ -277,10 +279,12 @@ impl Link {
         }
     }
 
-    /// Gives the peer the windows of a validator. An answered connection begins with a follower's.
-    pub(super) fn widen(&self) {
+    /// Gives the peer the windows of a validator, the congestion window never below `window_floor_bytes`. An answered
+    /// connection begins with a follower's.
+    pub(super) fn widen(&self, window_floor_bytes: u64) {
         self.connection.set_receive_window(VALIDATOR_WINDOW_BYTES.into());
         self.connection.set_send_window(VALIDATOR_WINDOW_BYTES.into());
+        congestion::trust(self.connection.congestion_state(), window_floor_bytes);
     }
 
     /// Opens the stream of `class` and names it.
@@ -472,8 +476,7 @@ fn transport(timing: &Timing, window_bytes: u32) -> TransportConfig {
     let mut transport = TransportConfig::default();
     let mut packet_sizes = MtuDiscoveryConfig::default();
     packet_sizes.upper_bound(PACKET_BYTES_MAX);
-    let mut congestion = CubicConfig::default();
-    congestion.initial_window(CONGESTION_WINDOW_START_BYTES);
+    let congestion = Congestion::new(CONGESTION_WINDOW_START_BYTES);
     let streams = u32::try_from(Class::ALL.len()).unwrap_or(u32::MAX);
     let idle_ms = u32::try_from(timing.idle.as_millis()).unwrap_or(u32::MAX);
     transport

@@ -21,7 +21,7 @@ use super::frame::{Assembler, Class, Fault, HEADER_BYTES};
 use super::mesh::Mesh;
 use super::queue::{Pushed, Queue};
 use super::quic::{Link, READ_CHUNKS, Receiving, Sending};
-use super::{NetworkEvent, PeerId, locked};
+use super::{Limits, NetworkEvent, PeerId, locked};
 
 /// Frames below this are copied into one chunk with their neighbours; others are handed over as they are.
 const COPY_BYTES_MAX: usize = 4 * 1024;
@@ -66,9 +66,9 @@ pub(super) struct Session {
 
 impl Session {
     /// A session over `link`, not yet running.
-    pub(super) fn new(link: Link, validator: bool) -> Self {
+    pub(super) fn new(link: Link, validator: bool, limits: Limits) -> Self {
         if validator {
-            link.widen();
+            link.widen(limits.window_floor_bytes);
         }
         Self {
             peer: link.peer(),

@@ -259,6 +259,7 @@ fn network_config(config: &Config, keys: &Keys, genesis: &Genesis) -> NetworkCon
         validators: validators.collect(),
         limits: Limits {
             followers_max: config.p2p.followers_max,
+            window_floor_bytes: config.p2p.window_floor_bytes as u64,
         },
         timing: Timing::default(),
     }
