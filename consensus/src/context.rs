@@ -43,9 +43,9 @@ impl Default for Timeouts {
             propose: Duration::from_millis(500),
             propose_delta: Duration::from_millis(100),
             prevote: Duration::from_millis(250),
-            prevote_delta: Duration::from_millis(100),
+            prevote_delta: Duration::from_millis(50),
             precommit: Duration::from_millis(250),
-            precommit_delta: Duration::from_millis(100),
+            precommit_delta: Duration::from_millis(50),
             rebroadcast: Duration::from_millis(500),
             max: Duration::from_secs(10),
         }
