@@ -15,8 +15,10 @@ mod plan;
 mod report;
 mod rng;
 mod run;
+mod script;
 mod trace;
 mod traitor;
+mod twins;
 #[cfg_attr(
     not(test),
     expect(dead_code, reason = "parts of the disk serve the tests of damage and of power only")
@@ -72,7 +74,17 @@ struct Args {
     /// With --mutants: only those whose names contain this.
     #[arg(long, requires = "mutants", value_name = "NAME")]
     only: Option<String>,
-    /// Stops at the first seed that breaks a promise.
+    /// Plays scenarios of twins, two processes with one key, while who hears whom changes from round to round: all of
+    /// them for 4 nodes (some minutes), samples for more.
+    #[arg(long, conflicts_with_all = ["seeds", "seed", "mode", "mutants", "audit"])]
+    twins: bool,
+    /// With --twins and more than 4 nodes: how many scenarios.
+    #[arg(long, requires = "twins", default_value_t = 10_000, value_name = "COUNT")]
+    samples: u64,
+    /// With --twins: this scenario alone.
+    #[arg(long, requires = "twins", value_name = "NUMBER")]
+    scenario: Option<u64>,
+    /// Stops at the first seed or scenario that breaks a promise.
     #[arg(long)]
     stop: bool,
     /// Prints `seed hash` for each seed and nothing else: what --audit compares.
@@ -86,6 +98,9 @@ const EXAMPLES: &str = "Examples:
   cargo sim -- --seed 1164 --trace          the story of one seed
   cargo sim -- --mode liveness              something is broken for good in every seed
   cargo sim -- --mode traitors --nodes 7    two traitors of seven
+  cargo sim -- --twins                      every scenario of twins for 4 nodes
+  cargo sim -- --twins --nodes 7 --samples 100000
+  cargo sim -- --twins --scenario 1234 --trace
   cargo sim -- --mutants                    proves that the checkers bite";
 
 /// A range of seeds, `FROM..TO`.
@@ -112,7 +127,16 @@ fn main() -> ExitCode {
         story: args.trace,
         stop: args.stop,
     };
-    let result = if args.mutants {
+    let result = if args.twins {
+        twins::run(&twins::Twins {
+            nodes: task.nodes.unwrap_or(4),
+            samples: args.samples,
+            scenario: args.scenario,
+            jobs: task.jobs,
+            story: task.story,
+            stop: task.stop,
+        })
+    } else if args.mutants {
         mutants::run(&task, args.only.as_deref())
     } else if args.hashes {
         audit::print_hashes(&task)

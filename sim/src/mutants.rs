@@ -75,6 +75,9 @@ struct Mutant {
     /// Validators, if a mix of 4 and 7 is not what finds it soonest.
     nodes: Option<u64>,
     mode: Option<String>,
+    /// Whether the scenarios of twins must catch it too.
+    #[serde(default)]
+    twins: bool,
 }
 
 /// Builds the copy, checks that it is clean, and demands that each mutant is caught.
@@ -97,6 +100,9 @@ pub(crate) fn run(task: &Task, only: Option<&str>) -> Result<bool> {
         .iter()
         .filter(|mutant| only.is_none_or(|only| mutant.name.contains(only)))
     {
+        if mutant.twins {
+            escaped += usize::from(!is_caught_by_twins(&program, task, mutant)?);
+        }
         match seeds(&program, task, Some(mutant))? {
             Some((seed, promise)) => say(&format!(
                 "{:<34} caught by '{promise}' after {} seeds",
@@ -252,6 +258,30 @@ fn build(root: &Path, copy: &Path) -> Result<PathBuf> {
     ensure!(status.success(), "the copy with the mutants does not build");
     let profile = if release { "release" } else { "debug" };
     Ok(root.join("target").join(profile).join(PROGRAM))
+}
+
+/// Whether the scenarios of twins catch a mutant.
+fn is_caught_by_twins(program: &Path, task: &Task, mutant: &Mutant) -> Result<bool> {
+    let mut command = Command::new(program);
+    command.args(["--twins", "--stop", "--jobs", &task.jobs.to_string()]);
+    command.env("FUSION_MUTANT", &mutant.name);
+    let output = command.output().context("cannot run the copy")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let found = text.lines().find(|line| line.starts_with("scenario "));
+    let promise = found.and_then(|line| line.split('\'').nth(1));
+    let count = text
+        .lines()
+        .find(|line| line.contains(" scenarios in "))
+        .and_then(|line| line.split(' ').next());
+    match promise {
+        Some(promise) => say(&format!(
+            "{:<34} caught by '{promise}' after {} scenarios of twins",
+            mutant.name,
+            count.unwrap_or("some")
+        )),
+        None => say(&format!("{:<34} NOT CAUGHT by twins: {}", mutant.name, mutant.what)),
+    }
+    Ok(promise.is_some())
 }
 
 /// The first seed that broke a promise, and which.

@@ -4,7 +4,11 @@
 use std::time::Duration;
 
 use crate::rng::Rng;
+use crate::script::Script;
 use crate::traitor::{DEEDS, Deed};
+
+/// No script takes longer: its rounds end by themselves long before.
+const SCRIPT_MAX: Duration = Duration::from_secs(60);
 
 /// What is wrong with one of the `f` nodes that may be worse than unlucky.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +92,8 @@ pub(crate) struct Plan {
     pub(crate) rates: Rates,
     /// At most `f` nodes with what is wrong with them.
     pub(crate) flaws: Vec<(usize, Flaw)>,
+    /// Who hears whom, round by round, instead of weather.
+    pub(crate) script: Option<Script>,
 }
 
 /// What a run of many seeds asks for.
@@ -120,6 +126,7 @@ impl Plan {
             submit_every_ms: rng.between(80, 800),
             rates: Rates::default(),
             flaws: Vec::new(),
+            script: None,
         };
         if calm {
             return plan;
@@ -140,6 +147,25 @@ impl Plan {
             }
         }
         plan
+    }
+
+    /// A scenario of twins: everything is calm but what `script` says.
+    pub(crate) fn scripted(number: u64, nodes: usize, script: Script) -> Self {
+        let twins = script.twins().iter().map(|twin| (*twin, Flaw::Twin));
+        Self {
+            seed: number,
+            nodes,
+            faults_until: SCRIPT_MAX,
+            latency_us: (1_000, 1_000),
+            flush_us: (100, 100),
+            idle_timeout: Duration::from_secs(10),
+            clock_rate_spread: 0,
+            clock_offset_ms: 0,
+            submit_every_ms: 0,
+            rates: Rates::default(),
+            flaws: twins.collect(),
+            script: Some(script),
+        }
     }
 
     /// What is wrong with a node.

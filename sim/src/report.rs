@@ -23,6 +23,23 @@ pub(crate) fn complain(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
+/// Shows progress: on one line that the next takes, where that can be.
+pub(crate) fn show_line(line: &str) {
+    if is_terminal() {
+        let _ = write!(std::io::stdout(), "\r\x1b[K{line}");
+        let _ = std::io::stdout().flush();
+    } else {
+        say(line);
+    }
+}
+
+/// Takes the line of progress away.
+pub(crate) fn clear_line() {
+    if is_terminal() {
+        let _ = write!(std::io::stdout(), "\r\x1b[K");
+    }
+}
+
 /// Sums over seeds.
 struct Sums {
     started: Instant,
@@ -74,7 +91,7 @@ impl Sums {
         }
         if let Some(violation) = finished.violation() {
             self.broken += 1;
-            self.clear();
+            clear_line();
             say(&format!(
                 "seed {} broke '{}': {}",
                 finished.seed, violation.promise, violation.what
@@ -108,22 +125,11 @@ impl Sums {
             self.faults.of(Fault::Traitor),
             self.broken
         );
-        if is_terminal() {
-            let _ = write!(std::io::stdout(), "\r\x1b[K{line}");
-            let _ = std::io::stdout().flush();
-        } else {
-            say(&line);
-        }
-    }
-
-    fn clear(&self) {
-        if is_terminal() {
-            let _ = write!(std::io::stdout(), "\r\x1b[K");
-        }
+        show_line(&line);
     }
 
     fn end(&mut self, task: &Task) -> bool {
-        self.clear();
+        clear_line();
         let seconds = self.started.elapsed().as_secs_f64();
         say(&format!(
             "{} seeds in {seconds:.1} s: {:.0} a second on {} threads; {} events, {:.1} simulated hours, {} blocks, {} transactions",
@@ -203,11 +209,11 @@ fn cycles(time: Duration) -> f64 {
     time.as_secs_f64() / CYCLE.as_secs_f64()
 }
 
-fn is_terminal() -> bool {
+pub(crate) fn is_terminal() -> bool {
     std::io::stdout().is_terminal()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a count on its way to a line of text")]
-fn as_float(count: u64) -> f64 {
+pub(crate) fn as_float(count: u64) -> f64 {
     count as f64
 }

@@ -52,43 +52,60 @@ impl Task {
     /// Runs one seed.
     pub(crate) fn one(&self, seed: u64) -> Finished {
         let nodes = self.nodes_of(seed);
-        let plan = Plan::new(seed, nodes, self.mode);
-        let run = || World::new(plan, self.story).run();
-        let outcome = catch_unwind(AssertUnwindSafe(run)).map_err(|panic| Violation {
-            promise: "no panic",
-            what: message_of(panic.as_ref()),
-        });
+        let outcome = history(Plan::new(seed, nodes, self.mode), self.story);
         Finished { seed, nodes, outcome }
     }
 
     /// Runs all seeds; `each` sees what came of them, in any order, on the calling thread.
-    pub(crate) fn all(&self, mut each: impl FnMut(Finished)) {
-        let next = AtomicU64::new(self.seeds.start);
-        let stopped = AtomicBool::new(false);
-        // A few results may wait; a thread whose result finds no place waits too.
-        let (done, results) = sync_channel::<Finished>(64);
-        std::thread::scope(|scope| {
-            for _ in 0..self.jobs {
-                let done = done.clone();
-                let (next, stopped) = (&next, &stopped);
-                scope.spawn(move || {
-                    while !stopped.load(Ordering::Relaxed) {
-                        let seed = next.fetch_add(1, Ordering::Relaxed);
-                        if seed >= self.seeds.end || done.send(self.one(seed)).is_err() {
-                            return;
-                        }
-                    }
-                });
-            }
-            drop(done);
-            for finished in results {
-                if self.stop && finished.violation().is_some() {
-                    stopped.store(true, Ordering::Relaxed);
-                }
-                each(finished);
-            }
-        });
+    pub(crate) fn all(&self, each: impl FnMut(Finished)) {
+        let ends = |finished: &Finished| self.stop && finished.violation().is_some();
+        on_threads(self.jobs, self.seeds.clone(), |seed| self.one(seed), ends, each);
     }
+}
+
+/// Runs one history; a panic of the nodes in it is a broken promise.
+pub(crate) fn history(plan: Plan, story: bool) -> Result<Outcome, Violation> {
+    let run = || World::new(plan, story).run();
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| Violation {
+        promise: "no panic",
+        what: message_of(panic.as_ref()),
+    })
+}
+
+/// Does `one` for each number on `jobs` threads; `each` sees what came of it, in any order, on the calling thread. Nothing new
+/// begins after a result that `ends` the run.
+pub(crate) fn on_threads<T: Send>(
+    jobs: u64,
+    numbers: Range<u64>,
+    one: impl Fn(u64) -> T + Sync,
+    ends: impl Fn(&T) -> bool,
+    mut each: impl FnMut(T),
+) {
+    let next = AtomicU64::new(numbers.start);
+    let stopped = AtomicBool::new(false);
+    // A few results may wait; a thread whose result finds no place waits too.
+    let (done, results) = sync_channel::<T>(64);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            let done = done.clone();
+            let (next, stopped, one) = (&next, &stopped, &one);
+            scope.spawn(move || {
+                while !stopped.load(Ordering::Relaxed) {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= numbers.end || done.send(one(number)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(done);
+        for result in results {
+            if ends(&result) {
+                stopped.store(true, Ordering::Relaxed);
+            }
+            each(result);
+        }
+    });
 }
 
 fn message_of(panic: &(dyn Any + Send)) -> String {

@@ -6,6 +6,7 @@
 
 mod acts;
 mod clients;
+mod play;
 mod weather;
 mod wires;
 
@@ -34,6 +35,7 @@ use crate::trace::Trace;
 use crate::traitor::Traitor;
 use crate::volume::Snapshot;
 use clients::Clients;
+use play::Play;
 use weather::Weather;
 
 /// After the healing, all must be well by then.
@@ -85,6 +87,8 @@ pub(crate) enum What {
         to: usize,
         message: Message,
     },
+    /// Whether the script's rounds are over.
+    Scene,
     Heal,
 }
 
@@ -166,6 +170,8 @@ pub(crate) struct World {
     pub(crate) moments: Option<Vec<Moment>>,
     /// For the twin: which of the two processes each other node speaks to.
     twin_side: Vec<bool>,
+    /// How far the script is, if there is one.
+    play: Option<Play>,
 }
 
 /// An event in its place.
@@ -259,6 +265,7 @@ impl World {
             height_at_heal: 0,
             recovery: None,
             moments: None,
+            play: plan.script.clone().map(|script| Play::new(script, count)),
             plan,
         };
         world.begin();
@@ -266,6 +273,10 @@ impl World {
     }
 
     fn begin(&mut self) {
+        if self.play.is_some() {
+            self.begin_play();
+            return;
+        }
         for node in 0..self.nodes.len() {
             let delay = Duration::from_millis(self.rng.below(50));
             self.after(delay, What::Restart { node });
@@ -389,6 +400,7 @@ impl World {
             What::Clients => self.serve_clients(),
             What::Mischief { node } => self.mischief(node),
             What::Answer { from, to, message } => self.transmit(from, to, message),
+            What::Scene => self.scene(),
             What::Heal => self.heal(),
         }
     }

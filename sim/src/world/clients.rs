@@ -71,12 +71,17 @@ impl World {
         }
         let pause = Duration::from_millis(self.rng.around(self.plan.submit_every_ms));
         self.after(pause, What::Submit);
+        let node = self.clients.rng.index(self.plan.nodes);
+        self.submit_at(node);
+    }
+
+    /// A user submits a new transaction at a node.
+    pub(super) fn submit_at(&mut self, node: usize) {
         self.clients.count += 1;
         let count = self.clients.count;
         let rollup = RollupId(7 + self.clients.rng.below(2));
         let payload = Bytes::from(format!("transaction {count}").into_bytes());
         let hash = transaction_hash(&payload);
-        let node = self.clients.rng.index(self.plan.nodes);
         let sent = Sent {
             rollup,
             payload,

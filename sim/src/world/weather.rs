@@ -271,6 +271,9 @@ impl World {
 
     /// Everything heals but what lasts.
     pub(super) fn heal(&mut self) {
+        if self.healed_at.is_some() {
+            return;
+        }
         self.healed_at = Some(self.now);
         self.height_at_heal = self.checker.height();
         self.trace
@@ -289,6 +292,7 @@ impl World {
             self.after(delay, What::Restart { node });
             self.lasting(node);
         }
+        self.end_play();
     }
 
     /// What stays wrong with a node.

@@ -101,6 +101,9 @@ impl World {
 
     /// Whether two processes would speak to each other: one that has to do with a twin knows one of the two.
     fn speaks(&self, a: usize, b: usize) -> bool {
+        if self.play.is_some() {
+            return true;
+        }
         let side = |node: usize, other: usize| {
             let identity = self.nodes[other].identity;
             if self.plan.flaw(identity) != Some(&Flaw::Twin) {
@@ -118,13 +121,29 @@ impl World {
         }
         let peer = |node: usize| self.peers[self.nodes[node].identity];
         let (peer_of_a, peer_of_b) = (peer(a), peer(b));
-        self.tell(a, Event::Disconnected { peer: peer_of_b });
-        self.tell(b, Event::Disconnected { peer: peer_of_a });
+        for (node, other, peer) in [(a, b, peer_of_b), (b, a, peer_of_a)] {
+            if !self.has_other_half(node, other) {
+                self.tell(node, Event::Disconnected { peer });
+            }
+        }
         self.dial_soon(a, b, 20, 300);
+    }
+
+    /// Whether `node` is connected to another process with the key of `other`: to the node both are one peer.
+    fn has_other_half(&mut self, node: usize, other: usize) -> bool {
+        let identity = self.nodes[other].identity;
+        let halves = (0..self.nodes.len()).filter(|half| *half != other && self.nodes[*half].identity == identity);
+        let halves: Vec<usize> = halves.collect();
+        halves
+            .into_iter()
+            .any(|half| self.network.pair(node, half).connection.is_some())
     }
 
     /// Sends one message on its way.
     pub(super) fn transmit(&mut self, from: usize, to: usize, message: Message) {
+        let Some(message) = self.unless_apart(from, to, message) else {
+            return;
+        };
         let Some(connection) = self.network.pair(from, to).connection else {
             return;
         };
@@ -230,7 +249,7 @@ impl World {
             Message::Vote(vote) => vote.validator == own,
             Message::Proposal(proposal) => proposal.proposer == own,
             Message::Evidence(evidence) => evidence.validator() == own,
-            _ => false,
+            _ => self.tells_of_other_half(to, message),
         }
     }
 }
