@@ -75,9 +75,9 @@ impl Book {
         slot.first.block != vote.block && slot.second.is_none()
     }
 
-    /// Whether the validator at `index` is known to have voted in the place of `vote`.
-    pub(crate) fn has_slot(&self, index: usize, vote: &SignedVote) -> bool {
-        self.slot(index, vote).is_some()
+    /// The last round in which anybody voted.
+    pub(crate) fn last_round(&self) -> Round {
+        self.votes.keys().next_back().map_or(Round(0), |(round, ..)| *round)
     }
 
     /// Whether `block` has the prevotes of `quorum` in some round.

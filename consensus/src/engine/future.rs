@@ -32,11 +32,6 @@ impl Future {
         }
     }
 
-    /// Forgets everything below `height`.
-    pub(crate) fn advance(&mut self, height: Height) {
-        self.kept = self.kept.split_off(&(height, PeerId::LOWEST));
-    }
-
     /// Takes out the messages of `height` and forgets those below.
     pub(crate) fn take(&mut self, height: Height) -> Vec<(PeerId, Message)> {
         let later = self.kept.split_off(&(height.next(), PeerId::LOWEST));

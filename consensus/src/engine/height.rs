@@ -336,7 +336,10 @@ impl Engine {
         self.last_book = Some(std::mem::replace(&mut self.book, Book::new(height)));
         self.bodies.advance(tip.height);
         self.sync.advance(height);
-        self.future.advance(height);
+        // What came early for a height that sync decided can still convict its signers.
+        for (peer, message) in self.future.take(tip.height) {
+            self.late(peer, &message);
+        }
         self.tip_is_news = true;
         // While catching up every block would be news to nobody.
         if self.live || !self.sync.holds(height) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use fusion_types::{BlockId, Header, Height, Round, SealedBlock, ValidatorId};
 
-use super::book::{News, ProposalState};
+use super::book::{Book, News, ProposalState};
 use super::{Engine, HEIGHTS_AHEAD_MAX, Peer, Phase, ROUNDS_AHEAD_MAX};
 use crate::certificates::{Polka, RoundCertificate, RoundReason};
 use crate::evidence::Evidence;
@@ -275,38 +275,57 @@ impl Engine {
     }
 
     /// A message of a height that is decided can still convict its signer.
-    fn late(&mut self, peer: PeerId, message: &Message) {
-        let Message::Vote(vote) = message else {
-            return;
+    pub(super) fn late(&mut self, peer: PeerId, message: &Message) {
+        let result = match message {
+            Message::Vote(vote) => self.late_vote(vote),
+            Message::Proposal(proposal) => self.late_proposal(proposal),
+            _ => Ok(()),
         };
-        let committee = self.schedule.committee(vote.height).clone();
-        let book = if vote.height == self.book.height() {
-            Some(&self.book)
-        } else {
-            self.last_book.as_ref()
-        };
-        let (Some(book), Some(index)) = (book, committee.index_of(vote.validator)) else {
-            return;
-        };
-        // Only a contradiction is worth a signature check.
-        let contradicts = book.height() == vote.height && book.wants_vote(index, vote) && book.has_slot(index, vote);
-        if !contradicts {
-            return;
+        if let Err(fault) = result {
+            self.fault(peer, fault);
         }
-        let Some(vote) = vote.verified(self.network, &committee) else {
-            self.fault(peer, Fault::Signature);
-            return;
+    }
+
+    /// The book of the height in progress or of the one below it.
+    fn book_of(&mut self, height: Height) -> Option<&mut Book> {
+        let books = std::iter::once(&mut self.book).chain(&mut self.last_book);
+        books.into_iter().find(|book| book.height() == height)
+    }
+
+    /// The first vote in a place is kept as well: the one that contradicts it may be later still. Rounds that nobody was heard
+    /// in are no news of a height that is over, so that a signer cannot fill the book with them.
+    fn late_vote(&mut self, vote: &SignedVote) -> Result<(), Fault> {
+        let network = self.network;
+        let committee = self.schedule.committee(vote.height).clone();
+        let (Some(index), Some(book)) = (committee.index_of(vote.validator), self.book_of(vote.height)) else {
+            return Ok(());
         };
-        let power = committee.validators()[index].power;
-        let is_current = vote.get().height == self.book.height();
-        let book = if is_current {
-            Some(&mut self.book)
-        } else {
-            self.last_book.as_mut()
-        };
-        if let Some(News::Conflict(evidence)) = book.map(|book| book.add_vote(index, power, &vote)) {
+        if vote.round > book.last_round() || !book.wants_vote(index, vote) {
+            return Ok(());
+        }
+        let vote = vote.verified(network, &committee).ok_or(Fault::Signature)?;
+        if let News::Conflict(evidence) = book.add_vote(index, committee.validators()[index].power, &vote) {
             self.accuse(*evidence);
         }
+        Ok(())
+    }
+
+    /// Only a second proposal of one round is of interest; that the first was its proposer's turn has been checked.
+    fn late_proposal(&mut self, proposal: &SignedProposal) -> Result<(), Fault> {
+        let network = self.network;
+        let committee = self.schedule.committee(proposal.height).clone();
+        let Some(book) = self.book_of(proposal.height) else {
+            return Ok(());
+        };
+        let is_second = book.proposal_by(proposal.proposer, proposal.round).is_some();
+        if !is_second || !book.wants_proposal(proposal) {
+            return Ok(());
+        }
+        let proposal = proposal.verified(network, &committee).ok_or(Fault::Signature)?;
+        if let News::Conflict(evidence) = book.add_proposal(proposal, ProposalState::Settled) {
+            self.accuse(*evidence);
+        }
+        Ok(())
     }
 
     /// Whether a header belongs to the height above the tip.

@@ -314,6 +314,36 @@ fn a_guard_far_ahead_of_the_chain_keeps_its_key_silent_until_the_chain_is_there(
 }
 
 #[test]
+fn who_contradicts_itself_after_the_decision_is_convicted_too() {
+    let mut cluster = Cluster::new(14, 4, 0);
+    cluster.byzantine = Some(3);
+    cluster.filter = Box::new(|_, to, message| to != 3 || !matches!(message, Message::Evidence(_)));
+    cluster.start_all();
+    cluster.stop(3);
+    let to = Recipient::Peer(crate::PeerId(cluster.committee.validators()[0].peer));
+    cluster.run_to_height(1, 5_000);
+    for byte in [1, 2] {
+        let block = BlockId(B256::repeat_byte(byte));
+        let vote = cluster.sign_vote(3, 1, VoteKind::Precommit, Some(block));
+        cluster.send(1, to, &Message::Vote(vote));
+    }
+    cluster.run_for(50);
+    assert!(matches!(cluster.nodes[0].evidence[..], [Evidence::Votes(..)]));
+    cluster.start(3);
+    let end = cluster.now + Duration::from_secs(60);
+    let round = |cluster: &Cluster| cluster.decided.values().last().map(|(_, round)| *round);
+    cluster.run_until(end, |cluster| {
+        round(cluster) == Some(fusion_types::Round(0)) && cluster.height(0) % 4 == 3
+    });
+    let height = cluster.height(0);
+    let block = BlockId(B256::repeat_byte(3));
+    let proposal = cluster.sign_proposal(3, height, block);
+    cluster.send(1, to, &Message::Proposal(proposal));
+    cluster.run_for(50);
+    assert!(matches!(cluster.nodes[0].evidence[..], [_, Evidence::Proposals(..)]));
+}
+
+#[test]
 fn an_equivocator_is_convicted_by_its_own_signatures() {
     let mut cluster = Cluster::new(14, 4, 0);
     cluster.byzantine = Some(3);
