@@ -46,9 +46,10 @@ pub(crate) struct Checker {
     signed: BTreeMap<Deed, B256>,
     /// What each node received of whom is not honest.
     heard: BTreeMap<(usize, Deed), B256>,
-    /// Contradictions that a node must have noticed, by validator and height.
-    contradictions: BTreeSet<(B256, u64)>,
-    convicted: BTreeSet<(B256, u64)>,
+    /// Contradictions that a node must have noticed, by validator and height: the first such node, and what was contradicted.
+    contradictions: BTreeMap<(B256, u64), (usize, Deed)>,
+    /// By validator and height, the highest decided height when it was first convicted.
+    convicted: BTreeMap<(B256, u64), u64>,
     violation: Option<Violation>,
     pub(crate) transactions: u64,
     pub(crate) later_rounds: u64,
@@ -65,8 +66,8 @@ impl Checker {
             published: vec![0; nodes],
             signed: BTreeMap::new(),
             heard: BTreeMap::new(),
-            contradictions: BTreeSet::new(),
-            convicted: BTreeSet::new(),
+            contradictions: BTreeMap::new(),
+            convicted: BTreeMap::new(),
             violation: None,
             transactions: 0,
             later_rounds: 0,
@@ -294,22 +295,35 @@ impl Checker {
         }
     }
 
-    /// A node that works at `working_at` received a message. True if it contradicts one that it received before.
-    pub(crate) fn received(&mut self, node: usize, working_at: u64, message: &Message) -> bool {
-        let Some((deed, value)) = deed(message) else {
-            return false;
-        };
+    /// A node that works at `working_at` received a message. Whose contradiction it is, and where, if it contradicts one that
+    /// the same process received before.
+    pub(crate) fn received(&mut self, node: usize, working_at: u64, message: &Message) -> Option<(B256, u64)> {
+        let (deed, value) = deed(message)?;
         if self.is_honest(deed.0) || deed.1 != working_at || !self.is_signed(message) {
-            return false;
+            return None;
         }
         let first = *self.heard.entry((node, deed)).or_insert(value);
-        first != value && self.contradictions.insert((deed.0, deed.1))
+        let place = (deed.0, deed.1);
+        if first == value || self.contradictions.contains_key(&place) {
+            return None;
+        }
+        self.contradictions.insert(place, (node, deed));
+        Some(place)
+    }
+
+    /// A process ended, and what it had heard but not made durable with it. `unseen` are contradictions that it never got to
+    /// look at.
+    pub(crate) fn forgot(&mut self, node: usize, unseen: &[(B256, u64)]) {
+        self.heard.retain(|(other, _), _| *other != node);
+        self.contradictions
+            .retain(|place, (other, _)| *other != node || !unseen.contains(place));
     }
 
     /// A node found evidence.
     pub(crate) fn evidence(&mut self, node: usize, evidence: &Evidence) {
         let accused = evidence.validator().0;
-        self.convicted.insert((accused, evidence.height().0));
+        let now = self.height();
+        self.convicted.entry((accused, evidence.height().0)).or_insert(now);
         if self.is_honest(accused) {
             self.fail(
                 "no false evidence",
@@ -318,9 +332,20 @@ impl Checker {
         }
     }
 
-    /// Contradictions that nodes received and of which nobody has evidence.
-    pub(crate) fn unnoticed(&self) -> usize {
-        self.contradictions.difference(&self.convicted).count()
+    /// Contradictions that nodes received and of which nobody has evidence: the node, and what was contradicted.
+    pub(crate) fn unnoticed(&self) -> Vec<(usize, Deed)> {
+        let unnoticed = self.contradictions.iter();
+        let unnoticed = unnoticed.filter(|(place, _)| !self.convicted.contains_key(place));
+        unnoticed.map(|(_, seen)| *seen).collect()
+    }
+
+    /// Contradictions of which the first evidence came more than two blocks after their height.
+    pub(crate) fn noticed_late(&self) -> usize {
+        let found = self
+            .contradictions
+            .keys()
+            .filter_map(|place| Some((place.1, self.convicted.get(place)?)));
+        found.filter(|(height, found)| **found > height + 2).count()
     }
 }
 

@@ -50,6 +50,8 @@ struct Sums {
     heights: u64,
     transactions: u64,
     unnoticed: usize,
+    unnoticed_in: Vec<u64>,
+    noticed_late: usize,
     faults: Faults,
     /// With the seeds.
     recoveries: Vec<(Duration, u64, usize)>,
@@ -68,6 +70,8 @@ pub(crate) fn run(task: &Task) -> bool {
         heights: 0,
         transactions: 0,
         unnoticed: 0,
+        unnoticed_in: Vec::new(),
+        noticed_late: 0,
         faults: Faults::default(),
         recoveries: Vec::new(),
         broken: 0,
@@ -85,6 +89,10 @@ impl Sums {
             self.heights += outcome.height;
             self.transactions += outcome.transactions;
             self.unnoticed += outcome.unnoticed;
+            self.noticed_late += outcome.noticed_late;
+            if outcome.unnoticed > 0 {
+                self.unnoticed_in.push(finished.seed);
+            }
             self.faults.add(&outcome.faults);
             self.recoveries
                 .extend(outcome.recovery.map(|time| (time, finished.seed, finished.nodes)));
@@ -166,9 +174,14 @@ impl Sums {
         }
         let equivocations = self.faults.of(Fault::Equivocation);
         say(&format!(
-            "contradictions received by an honest node: {equivocations}, without evidence: {}",
-            self.unnoticed
+            "contradictions received by an honest node: {equivocations}, evidence later than two blocks: {}, none: {}",
+            self.noticed_late, self.unnoticed
         ));
+        if !self.unnoticed_in.is_empty() {
+            self.unnoticed_in.sort_unstable();
+            let seeds: Vec<String> = self.unnoticed_in.iter().take(10).map(u64::to_string).collect();
+            say(&format!("    no evidence in seeds {}", seeds.join(", ")));
+        }
         let missing = self.missing(task);
         if !missing.is_empty() {
             say(&format!(

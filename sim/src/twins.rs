@@ -56,6 +56,7 @@ struct Sums {
     equivocations: u64,
     evidence: u64,
     unnoticed: usize,
+    noticed_late: usize,
     recoveries: Vec<Duration>,
 }
 
@@ -133,6 +134,7 @@ impl Sums {
             self.equivocations += outcome.faults.of(Fault::Equivocation);
             self.evidence += outcome.faults.of(Fault::Evidence);
             self.unnoticed += outcome.unnoticed;
+            self.noticed_late += outcome.noticed_late;
             self.recoveries.extend(outcome.recovery);
         }
         if let Some(violation) = played.violation() {
@@ -163,8 +165,8 @@ impl Sums {
             self.later_rounds
         ));
         say(&format!(
-            "contradictions received by an honest node: {}, evidence {}, without evidence: {}",
-            self.equivocations, self.evidence, self.unnoticed
+            "contradictions received by an honest node: {}, evidence {}; later than two blocks: {}, none: {}",
+            self.equivocations, self.evidence, self.noticed_late, self.unnoticed
         ));
         self.recoveries.sort_unstable();
         let at = |per_cent: usize| {

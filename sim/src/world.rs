@@ -112,6 +112,8 @@ struct Node {
     disk_slowness: u64,
     woken_at: Option<Duration>,
     strikes: BTreeMap<usize, u32>,
+    /// Contradictions that came since it last had nothing to do: by whom, at which height.
+    unseen: Vec<(B256, u64)>,
     traitor: Option<Traitor>,
     /// A copy of the disk from earlier.
     backup: Option<Snapshot>,
@@ -145,6 +147,8 @@ pub(crate) struct Outcome {
     pub(crate) recovery: Option<Duration>,
     /// Contradictions that nobody noticed.
     pub(crate) unnoticed: usize,
+    /// Contradictions that somebody noticed more than two blocks later.
+    pub(crate) noticed_late: usize,
 }
 
 /// One history.
@@ -313,6 +317,15 @@ impl World {
                 format!("VIOLATION of '{}': {}", violation.promise, violation.what)
             });
         }
+        for node in 0..self.nodes.len() {
+            self.forget(node);
+        }
+        for (node, (validator, height, round, kind)) in self.checker.unnoticed() {
+            self.trace.tell(self.now, || {
+                let kind = ["proposals", "prevotes", "precommits"][usize::from(kind)];
+                format!("UNNOTICED: {node} received two {kind} in {height}/{round} of {validator}")
+            });
+        }
         let mut faults = self.faults.clone();
         faults.set(Fault::LaterRound, self.checker.later_rounds);
         Outcome {
@@ -323,7 +336,8 @@ impl World {
             height: self.checker.height(),
             transactions: self.checker.transactions,
             recovery: self.recovery,
-            unnoticed: self.checker.unnoticed(),
+            unnoticed: self.checker.unnoticed().len(),
+            noticed_late: self.checker.noticed_late(),
             faults,
         }
     }
@@ -437,9 +451,15 @@ impl Node {
             disk_slowness: 1,
             woken_at: None,
             strikes: BTreeMap::new(),
+            unseen: Vec::new(),
             traitor,
             backup: None,
         }
+    }
+
+    /// Whether all that it was told has been taken in and shown.
+    fn has_nothing_to_do(&self) -> bool {
+        self.inbox.is_empty() && self.showing.is_none() && !self.is_frozen
     }
 
     fn describe(&self) -> String {

@@ -127,8 +127,7 @@ impl World {
             state.disk.end_soon(end, &mut self.rng);
         }
         let Some(core) = &state.core else { return };
-        let committed = state.disk.commit(&records, core.state());
-        let life = state.life;
+        let (life, committed) = (state.life, state.disk.commit(&records, core.state()));
         match committed {
             Ok(()) if !torn => {
                 if let (0, Some(moments)) = (node, &mut self.moments) {
@@ -449,6 +448,7 @@ impl World {
         if self.nodes[node].core.take().is_none() {
             return;
         }
+        self.forget(node);
         let mut rng = self.rng.fork();
         let state = &mut self.nodes[node];
         state.life += 1;

@@ -217,13 +217,7 @@ impl World {
         self.trace.note(&[from as u64, to as u64]);
         self.trace
             .tell(self.now, || format!("    {to} <- {from}: {}", story_of(&message)));
-        if let Some(traitor) = &mut self.nodes[to].traitor {
-            traitor.hear(&message);
-        } else if let Some(core) = &self.nodes[to].core
-            && self.checker.received(to, core.status().height.0 + 1, &message)
-        {
-            self.faults.count(Fault::Equivocation);
-        }
+        self.look_at(to, &message);
         let peer = self.peers[self.nodes[from].identity];
         let event = match message {
             Message::Transactions(forwarded) => Event::Relayed {
@@ -236,6 +230,33 @@ impl World {
             message => Event::Received { peer, message },
         };
         self.tell(to, event);
+    }
+
+    /// A message reaches a process: a contradiction among them must be noticed, unless the process ends before it gets to it.
+    fn look_at(&mut self, to: usize, message: &Message) {
+        let node = &mut self.nodes[to];
+        if node.has_nothing_to_do() {
+            node.unseen.clear();
+        }
+        if let Some(traitor) = &mut node.traitor {
+            traitor.hear(message);
+        } else if let Some(core) = &node.core
+            && let Some(place) = self.checker.received(to, core.status().height.0 + 1, message)
+        {
+            node.unseen.push(place);
+            self.faults.count(Fault::Equivocation);
+        }
+    }
+
+    /// What a process did not get to look at before it ended is not held against it.
+    pub(super) fn forget(&mut self, node: usize) {
+        let unseen = std::mem::take(&mut self.nodes[node].unseen);
+        let unseen = if self.nodes[node].has_nothing_to_do() {
+            Vec::new()
+        } else {
+            unseen
+        };
+        self.checker.forgot(node, &unseen);
     }
 
     /// An honest node with a twin would learn of it and fall silent; whoever runs twins on purpose keeps it from them.
