@@ -66,6 +66,9 @@ fn other_profile(task: &Task) -> Result<BTreeMap<u64, u64>> {
         &format!("{}..{}", task.seeds.start, task.seeds.end),
     ]);
     cargo.args(["--jobs", &task.jobs.to_string()]);
+    if let Some(mode) = clap::ValueEnum::to_possible_value(&task.mode) {
+        cargo.args(["--mode", mode.get_name()]);
+    }
     if let Some(nodes) = task.nodes {
         cargo.args(["--nodes", &nodes.to_string()]);
     }

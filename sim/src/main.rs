@@ -7,6 +7,7 @@
 mod audit;
 mod checker;
 mod clock;
+mod cost;
 mod disk;
 mod faults;
 mod mutants;
@@ -84,6 +85,10 @@ struct Args {
     /// With --twins: this scenario alone.
     #[arg(long, requires = "twins", value_name = "NUMBER")]
     scenario: Option<u64>,
+    /// Measures what each way to break the protocol costs the others: blocks and transactions a simulated second, against
+    /// the same histories without traitors.
+    #[arg(long, conflicts_with_all = ["seeds", "seed", "mode", "mutants", "audit", "twins", "trace"])]
+    traitors: bool,
     /// Stops at the first seed or scenario that breaks a promise.
     #[arg(long)]
     stop: bool,
@@ -101,6 +106,7 @@ const EXAMPLES: &str = "Examples:
   cargo sim -- --twins                      every scenario of twins for 4 nodes
   cargo sim -- --twins --nodes 7 --samples 100000
   cargo sim -- --twins --scenario 1234 --trace
+  cargo sim -- --traitors                   what each kind of traitor costs the others
   cargo sim -- --mutants                    proves that the checkers bite";
 
 /// A range of seeds, `FROM..TO`.
@@ -136,6 +142,8 @@ fn main() -> ExitCode {
             story: task.story,
             stop: task.stop,
         })
+    } else if args.traitors {
+        cost::run(task.nodes.unwrap_or(4), task.jobs)
     } else if args.mutants {
         mutants::run(&task, args.only.as_deref())
     } else if args.hashes {

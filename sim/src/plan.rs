@@ -149,6 +149,20 @@ impl Plan {
         plan
     }
 
+    /// Nothing goes wrong, but as many nodes as may be faulty do `deed`; users submit all the time.
+    pub(crate) fn attacked(seed: u64, nodes: usize, deed: Option<Deed>, lasts: Duration) -> Self {
+        let mut plan = Self::new(seed, nodes, Mode::Calm);
+        plan.faults_until = lasts;
+        plan.latency_us = (200, 5_000);
+        plan.flush_us = (50, 1_000);
+        plan.submit_every_ms = 20;
+        let faulty = (nodes - 1) / 3;
+        if let Some(deed) = deed {
+            plan.flaws = (0..faulty).map(|node| (node, Flaw::Traitor(vec![deed]))).collect();
+        }
+        plan
+    }
+
     /// A scenario of twins: everything is calm but what `script` says.
     pub(crate) fn scripted(number: u64, nodes: usize, script: Script) -> Self {
         let twins = script.twins().iter().map(|twin| (*twin, Flaw::Twin));

@@ -143,6 +143,8 @@ pub(crate) struct Outcome {
     pub(crate) height: u64,
     pub(crate) transactions: u64,
     pub(crate) faults: Faults,
+    /// Blocks and transactions that were final at the healing.
+    pub(crate) at_heal: (u64, u64),
     /// From the healing to the first new block; none if there was none.
     pub(crate) recovery: Option<Duration>,
     /// Contradictions that nobody noticed.
@@ -169,6 +171,7 @@ pub(crate) struct World {
     trace: Trace,
     healed_at: Option<Duration>,
     height_at_heal: u64,
+    transactions_at_heal: u64,
     recovery: Option<Duration>,
     /// Node 0 after each of its commits, if it is recorded.
     pub(crate) moments: Option<Vec<Moment>>,
@@ -267,6 +270,7 @@ impl World {
             faults: Faults::default(),
             healed_at: None,
             height_at_heal: 0,
+            transactions_at_heal: 0,
             recovery: None,
             moments: None,
             play: plan.script.clone().map(|script| Play::new(script, count)),
@@ -335,6 +339,7 @@ impl World {
             simulated: self.now,
             height: self.checker.height(),
             transactions: self.checker.transactions,
+            at_heal: (self.height_at_heal, self.transactions_at_heal),
             recovery: self.recovery,
             unnoticed: self.checker.unnoticed().len(),
             noticed_late: self.checker.noticed_late(),

@@ -276,6 +276,7 @@ impl World {
         }
         self.healed_at = Some(self.now);
         self.height_at_heal = self.checker.height();
+        self.transactions_at_heal = self.checker.transactions;
         self.trace
             .tell(self.now, || format!("HEALED, except {:?}", self.plan.flaws));
         for a in 0..self.nodes.len() {
