@@ -7,6 +7,7 @@
 mod config;
 pub use config::{CoreConfig, CoreStatus, Recovery};
 
+mod block_size;
 mod blocks;
 mod clock;
 
@@ -24,6 +25,7 @@ use fusion_types::{
 
 use crate::relay::{Key, Relay};
 use crate::store::Record;
+use block_size::BlockSize;
 use clock::Clocks;
 
 /// The time of a turn: a monotonic clock for timers, the wall clock for block times.
@@ -172,6 +174,7 @@ pub struct Core {
     /// Whether a proposal of this height is known, and when the last proposal of any height was.
     proposal_known: bool,
     last_proposal: Option<Duration>,
+    block_size: BlockSize,
     work_told: bool,
     /// Not to propose before: this node's clock is behind the parent's time.
     clock_allows_at: Duration,
@@ -213,6 +216,7 @@ impl Core {
             height_started: Duration::ZERO,
             proposal_known: false,
             last_proposal: None,
+            block_size: BlockSize::new(config.block_bytes_target),
             work_told: false,
             clock_allows_at: Duration::ZERO,
             postponed: Vec::new(),

@@ -47,7 +47,9 @@ impl Core {
         }
         self.need = None;
         // Without a block that passes, the round goes to the next proposer.
-        let Some(block) = self.build_block(now) else { return };
+        let Some(block) = self.build_block(now, need.round) else {
+            return;
+        };
         self.log_body(&block, actions);
         self.proposed(now, &block, actions);
         self.consensus(
@@ -63,7 +65,7 @@ impl Core {
 
     /// A block that passes the check that followers make. A transaction that makes it fail is not proposed again, and
     /// at last an empty block goes out: a bad transaction may cost its place, never the round.
-    fn build_block(&mut self, now: Now) -> Option<Arc<SealedBlock>> {
+    fn build_block(&mut self, now: Now, round: Round) -> Option<Arc<SealedBlock>> {
         let empty = Pool::new(&[], PoolLimits::default());
         for attempt in 0..=BUILD_ATTEMPTS {
             let context = BuildContext {
@@ -74,7 +76,7 @@ impl Core {
                 now_ms: now.unix_ms,
                 state_root: self.state_root,
                 limits: BlockLimits {
-                    bytes_target: self.config.block_bytes_target,
+                    bytes_target: self.block_size.bytes(round),
                     transactions_max: BLOCK_TRANSACTIONS_MAX,
                 },
             };
@@ -221,6 +223,7 @@ impl Core {
             return None;
         }
         self.log_body(&block, actions);
+        self.block_size.decided(decided.certificate.round);
         actions.push(Action::Persist(Record::Decision(decided.certificate.clone())));
         actions.push(Action::Decided(decided));
         self.state_root = self.state.root();
