@@ -43,7 +43,7 @@ const LIVE_PATIENCE: Duration = Duration::from_millis(150);
 /// A node tells validators its tip this often at most. Well below [`LIVE_PATIENCE`].
 const TIP_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long a node that has signed before listens for the tips of a quorum before it signs again.
+/// How long a node that starts listens for the tips of a quorum before it signs.
 const MEETING: Duration = Duration::from_secs(1);
 
 /// How long a lagging node waits for blocks before it takes part in consensus again.
@@ -95,7 +95,7 @@ pub struct Engine {
     quarantine: Option<Height>,
     /// Whether the log showed signatures that the guard's file does not hold.
     guard_is_news: bool,
-    /// Until when a node that has signed before waits for others' tips after its start.
+    /// Until when this node waits for others' tips after its start.
     meeting: Option<Duration>,
     /// What the log holds of the height above the tip, until it is replayed.
     log: Vec<WalEntry>,

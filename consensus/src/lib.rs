@@ -50,8 +50,8 @@
 //! - *without the log*, by the sign guard: [`GuardState`] is durable before a signature leaves, refuses to go back or to
 //!   contradict itself, and where it shows signatures that the log does not, the node follows that height in
 //!   silence (quarantine) and votes again at the next;
-//! - *after a restore from an old copy*, by listening first: before its first signature after a start, a node that has signed
-//!   before waits for a quorum's tips, at most a second, and is silent up to the height that more than a third of power claims;
+//! - *after a restore from an old copy*, by listening first: before its first signature after a start, a node waits
+//!   for a quorum's tips, at most a second, and is silent up to the height that more than a third of power claims;
 //!   validators tell whom they connect to what they last heard of it, and where it spoke before it is silent too;
 //! - *with the key elsewhere*: a message under this key that the guard does not know stops a voting node
 //!   ([`FatalError::KeyInUse`]); two processes with one key take each other's connections, and each is told of the other.

@@ -99,16 +99,15 @@ impl Engine {
         if self.machine.is_none() {
             return;
         }
-        let signed_before = self.tip.height > Height(0) || self.guard().is_some_and(|guard| guard.height().is_some());
-        if signed_before && self.own_power() < self.committee().quorum() {
+        if self.own_power() < self.committee().quorum() {
             self.meeting = Some(self.now + MEETING);
         } else {
             self.start_height();
         }
     }
 
-    /// Whether to go on listening before anything is signed. A log restored from a copy would have this key sign where it
-    /// signed before; others know better. What more than a third of power claims, an honest node has seen: up to there this
+    /// Whether to go on listening before anything is signed. A home restored from a copy, even one from before its first
+    /// signature, would have this key sign where it signed before; others know better. What more than a third of power claims, an honest node has seen: up to there this
     /// node only follows. The wait is bounded: without a quorum in reach nothing is decided by what it signs, but
     /// two halves of a cluster that start one after the other must not wait for each other for ever.
     fn is_meeting(&mut self) -> bool {

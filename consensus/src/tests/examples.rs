@@ -153,8 +153,8 @@ fn a_round_without_a_proposal_costs_its_propose_timeout_and_two_hops_of_votes() 
     for node in (0..4).filter(|node| *node != first) {
         cluster.start(node);
     }
-    // 500 ms, prevotes and precommits for nil, then a proposal and its votes: no wait for precommits in between.
-    cluster.run_to_height(1, 500 + 2 * 10 + 3 * 10 + 5);
+    // The others' tips, 500 ms, prevotes and precommits for nil, then a proposal and its votes: no wait for precommits.
+    cluster.run_to_height(1, 10 + 500 + 2 * 10 + 3 * 10 + 5);
     assert_eq!(cluster.decided[&Height(1)].1, Round(1));
 }
 
@@ -208,9 +208,10 @@ fn a_body_that_its_proposer_withholds_is_fetched_from_others() {
 #[test]
 fn a_decision_is_not_lost_when_its_proposal_and_body_never_came() {
     let mut cluster = Cluster::new(9, 4, 0);
+    cluster.start_all();
+    cluster.run_to_height(1, 1_000);
     cluster.filter =
         Box::new(|_, to, message| to != 3 || !matches!(message, Message::Proposal(_) | Message::Status { .. }));
-    cluster.start_all();
     cluster.run_to_height(10, 20_000);
 }
 

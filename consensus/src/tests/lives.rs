@@ -99,6 +99,21 @@ fn an_old_signature_that_a_new_guard_does_not_know_stops_nobody() {
 }
 
 #[test]
+fn a_home_restored_from_before_its_first_signature_follows_and_then_votes() {
+    let mut cluster = Cluster::new(22, 4, 0);
+    let copy = cluster.nodes[2].disk.clone();
+    cluster.start_all();
+    cluster.run_to_height(10, 5_000);
+    cluster.stop(2);
+    cluster.nodes[2].disk = copy;
+    cluster.start(2);
+    let height = cluster.height(0);
+    cluster.run_to_height(height + 5, 5_000);
+    assert_eq!(cluster.nodes[2].fatal, None);
+    assert!(cluster.engine(2).is_voting());
+}
+
+#[test]
 fn a_home_copied_in_the_middle_of_a_height_is_restored_like_any_other() {
     for seed in 0..10 {
         let mut cluster = Cluster::new(seed, 4, 0);
