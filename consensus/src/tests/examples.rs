@@ -334,7 +334,7 @@ fn who_contradicts_itself_after_the_decision_is_convicted_too() {
     let end = cluster.now + Duration::from_secs(60);
     let round = |cluster: &Cluster| cluster.decided.values().last().map(|(_, round)| *round);
     cluster.run_until(end, |cluster| {
-        round(cluster) == Some(fusion_types::Round(0)) && cluster.height(0) % 4 == 3
+        round(cluster) == Some(Round(0)) && cluster.height(0) % 4 == 3
     });
     let height = cluster.height(0);
     let block = BlockId(B256::repeat_byte(3));
