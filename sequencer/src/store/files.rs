@@ -63,9 +63,10 @@ impl Files {
         }
         let locks = [disk::lock(&*volume, &log_dir)?, disk::lock(&*volume, &guard_dir)?];
         let opened = Log::open(&volume, &log_dir, genesis, options.segment_bytes)?;
-        let shows = |mark: &Mark| Wal::shows(&*volume, &wal_dir, network, mark);
-        let (guard, contents) = Guard::open(&volume, &guard_dir, network, &shows)?;
         let tip = opened.log.tip();
+        // The WAL of a height that is decided may be written over: that its commit has ended shows in the log.
+        let shows = |mark: &Mark| Ok(mark.height <= tip.0 || Wal::shows(&*volume, &wal_dir, network, mark)?);
+        let (guard, contents) = Guard::open(&volume, &guard_dir, network, &shows)?;
         let redo = contents.as_ref().and_then(|contents| contents.redo.as_ref());
         if let Some(redo) = redo.filter(|redo| redo.height == tip.0.next()) {
             Wal::redo(&*volume, &wal_dir, network, redo)?;

@@ -23,7 +23,7 @@
 //!
 //! **Why two slots, and doubt.** The first contents go to both places, so that neither is ever empty, and each write's number is one above that
 //! of the other place. One damaged slot costs nothing: the place has another, and the next write but one makes it whole. A place without a sound slot,
-//! or with a number that is further behind, may have held the newest contents: then what is found is *doubtful*, and the key must sign nothing
+//! or with a number that is further behind or the same again, may have held the newest contents: then what is found is *doubtful*, and the key must sign nothing
 //! at the height in progress. What the file alone cannot show is that all of it was swapped for an older copy. The write-ahead log can: it
 //! holds every own signature of the height in progress, durable before any of them leaves, and consensus takes what it shows for signed.
 //!
@@ -46,6 +46,9 @@ const FILE_NAME: &str = "state";
 
 const MAGIC: &[u8; 8] = b"FUSIONGD";
 const VERSION: u32 = 3;
+
+/// Sequence number of the first contents.
+const FIRST: u64 = 1;
 
 const SLOT_BYTES: usize = 512;
 const CONTENTS_AT: usize = 56;
@@ -207,9 +210,13 @@ impl Guard {
                 expected: network,
             });
         }
-        // The first contents stand in both places with one number.
+        // Only the first contents stand in both places with one number: else one was written over by a copy of the other.
         let other = sequences[1 - newest];
-        let doubtful = other.is_none_or(|other| other.saturating_add(1) < found.slot.sequence);
+        let follows = |other: u64| {
+            let number = found.slot.sequence;
+            other.checked_add(1) == Some(number) || (other == number && number == FIRST)
+        };
+        let doubtful = !other.is_some_and(follows);
         let unfinished = !found.is_whole && other.is_some_and(|other| other + 1 == found.slot.sequence);
         if unfinished && !found.slot.redo.as_ref().map_or(Ok(true), is_shown)? {
             newest = 1 - newest;
@@ -265,7 +272,7 @@ impl Guard {
             network,
             file: None,
             draft: None,
-            sequence: 0,
+            sequence: FIRST - 1,
             place: 0,
         }
     }
