@@ -200,7 +200,7 @@ impl Sync {
         now: Duration,
         peer: PeerId,
         from: Height,
-        blocks: Vec<DecidedBlock>,
+        mut blocks: Vec<DecidedBlock>,
     ) -> Result<(), SyncFault> {
         // An answer that comes late, when another peer was asked, is as good; only whoever was asked owes one.
         let (to, owed) = match self.windows.get(&from) {
@@ -208,6 +208,10 @@ impl Sync {
             Some(Window::Open { to }) => (*to, false),
             Some(Window::Held { .. }) | None => return Ok(()),
         };
+        // A peer that was asked twice, for less the second time, may answer the first question last.
+        if blocks.len() as u64 <= SYNC_BLOCKS_MAX {
+            blocks.truncate(usize::try_from(to.0 - from.0 + 1).unwrap_or(usize::MAX));
+        }
         match check_range(from, to, &blocks) {
             Ok(()) => {}
             Err(fault) if owed => {

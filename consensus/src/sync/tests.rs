@@ -121,6 +121,15 @@ fn an_answer_that_comes_late_is_as_good_and_a_bad_one_nobodys_fault() {
 }
 
 #[test]
+fn a_long_answer_to_an_earlier_question_is_no_lie() {
+    let mut sync = with_tips(&[(1, 2)]);
+    assert_eq!(sync.plan(NOW, Height(2))[0].to, Height(2));
+    assert_eq!(sync.response(NOW, peer(1), Height(2), chain(2, 2)), Ok(()));
+    assert_eq!(sync.take(Height(2)).unwrap().1.block.header().height, Height(2));
+    assert!(sync.take(Height(3)).is_none());
+}
+
+#[test]
 fn liars_are_named_and_dropped() {
     let too_many = chain(1, 65);
     let mut gap = chain(1, 3);
