@@ -75,7 +75,7 @@ struct Mutant {
     /// Validators, if a mix of 4 and 7 is not what finds it soonest.
     nodes: Option<u64>,
     mode: Option<String>,
-    /// Whether the scenarios of twins must catch it too.
+    /// Whether the scenarios of twins must catch it, in the place of the seeds.
     #[serde(default)]
     twins: bool,
 }
@@ -102,6 +102,7 @@ pub(crate) fn run(task: &Task, only: Option<&str>) -> Result<bool> {
     {
         if mutant.twins {
             escaped += usize::from(!is_caught_by_twins(&program, task, mutant)?);
+            continue;
         }
         match seeds(&program, task, Some(mutant))? {
             Some((seed, promise)) => say(&format!(
