@@ -209,6 +209,7 @@ fn status() -> NodeStatus {
             started_ms: 1,
         },
         peers: Vec::new(),
+        links: Vec::new(),
         evidence: Vec::new(),
         clocks_ahead_ms: None,
     }
