@@ -1,7 +1,7 @@
 //! Follows a rollup's stream on several nodes and keeps its place in a file.
 //!
-//! `cargo run -p fusion-client --example follow -- GENESIS ROLLUP [URL…]`, with the genesis that `fusion devnet` prints; for instance
-//! `cargo run -p fusion-client --example follow -- /tmp/fusion-devnet-…/genesis.json 1001 http://127.0.0.1:7101 http://127.0.0.1:7111`
+//! `cargo run -p fusion-client --example follow -- GENESIS ROLLUP [URL…]`, with the genesis that `fusion devnet`
+//! prints; for instance `cargo run -p fusion-client --example follow -- /tmp/fusion-devnet-…/genesis.json 1001 http://127.0.0.1:7101 http://127.0.0.1:7111`
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 

@@ -1,7 +1,7 @@
 //! Submits bytes to an opaque rollup and waits for the verified final receipt, which it prints as `receipt.json`.
 //!
-//! `cargo run -p fusion-client --example submit -- GENESIS ROLLUP TEXT [URL…]`, with the genesis that `fusion devnet` prints; for instance
-//! `cargo run -p fusion-client --example submit -- /tmp/fusion-devnet-…/genesis.json 1001 hello http://127.0.0.1:7101`
+//! `cargo run -p fusion-client --example submit -- GENESIS ROLLUP TEXT [URL…]`, with the genesis that `fusion devnet`
+//! prints; for instance `cargo run -p fusion-client --example submit -- /tmp/fusion-devnet-…/genesis.json 1001 hello http://127.0.0.1:7101`
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 

@@ -1,7 +1,7 @@
 //! One whole decided block, verified, from whichever node has it.
 //!
-//! Promises: a block that comes out is of the height asked for, its body is the one that its header names, and the committee decided it.
-//! Leaves to others: whether it continues the blocks that the caller has.
+//! Promises: a block that comes out is of the height asked for, its body is the one that its header names, and the
+//! committee decided it. Leaves to others: whether it continues the blocks that the caller has.
 
 use fusion_types::{DecidedBlock, Height};
 
@@ -9,7 +9,8 @@ use crate::node::{NodeUrl, Requests};
 use crate::submit::{REQUEST_TIMEOUT, plain};
 use crate::trust::Trust;
 
-/// The decided block of `height`, from the first of the nodes at `urls` that gives one that verifies, and the index of that node.
+/// The decided block of `height`, from the first of the nodes at `urls` that gives one that verifies, and the index of
+/// that node.
 ///
 /// # Errors
 /// What each node said, or which check its answer failed.

@@ -1,8 +1,8 @@
 //! A cursor that survives: one small file, replaced as a whole.
 //!
-//! Promises: after [`CursorFile::store`] returned, the cursor is on disk, and a crash at any moment leaves the old or the new one.
-//! The file is bound to its network. Leaves to the reader of the stream: to store a cursor only when everything
-//! before it is dealt with.
+//! Promises: after [`CursorFile::store`] returned, the cursor is on disk, and a crash at any moment leaves the old or
+//! the new one. The file is bound to its network. Leaves to the reader of the stream: to store a cursor only when
+//! everything before it is dealt with.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};

@@ -1,15 +1,17 @@
 //! Following a rollup's stream over several nodes.
 //!
-//! Promises: every block that comes out is verified (certificate, proof, transactions) and continues the one before it exactly, whichever
-//! nodes it came from. A node that lies is named with the check that it failed and is left for good, and so is one that says
-//! to be of another network. A node that dies, hangs or has less than another is left and tried again later, with growing pauses. Where the stream has not gone on yet, it waits.
+//! Promises: every block that comes out is verified (certificate, proof, transactions) and continues the one before it
+//! exactly, whichever nodes it came from. A node that lies is named with the check that it failed and is left for good,
+//! and so is one that says to be of another network. A node that dies, hangs or has less than another is left and tried
+//! again later, with growing pauses. Where the stream has not gone on yet, it waits.
 //!
-//! Delivery: the cursor is stored when the reader calls [`Follower::acknowledge`], after it has dealt with a block. So a crash in between
-//! repeats that block: **at least once**. A reader that stores its own state together with the event's cursor in one
-//! transaction, and starts from that with [`Start::Cursor`], sees every block **exactly once**.
+//! Delivery: the cursor is stored when the reader calls [`Follower::acknowledge`], after it has dealt with a block. So
+//! a crash in between repeats that block: **at least once**. A reader that stores its own state together with the
+//! event's cursor in one transaction, and starts from that with [`Start::Cursor`], sees every block **exactly once**.
 //!
-//! How: it asks for ranges until a node has no more (a request is paced by the reader, so memory stays bounded), then subscribes. While
-//! nothing comes, it asks another node now and then whether there is more, so that a node which withholds is noticed.
+//! How: it asks for ranges until a node has no more (a request is paced by the reader, so memory stays bounded), then
+//! subscribes. While nothing comes, it asks another node now and then whether there is more, so that a node which
+//! withholds is noticed.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -31,8 +33,8 @@ use answers::{Fault, decode_block, fault_of, open, range};
 /// Where to start in a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// At the block that holds this sequence number, which may begin before it. The history before that block is the one
-    /// that its certificate commits to.
+    /// At the block that holds this sequence number, which may begin before it. The history before that block is the
+    /// one that its certificate commits to.
     Sequence(RollupId, u64),
     /// Exactly here; a node with another history before it is a liar.
     Cursor(Cursor),
@@ -106,7 +108,8 @@ pub enum FollowError {
         /// Those that there are.
         registered: Vec<RollupId>,
     },
-    /// Every node says that it is of another network. No proof, but rather the genesis is the wrong one than all of them lie.
+    /// Every node says that it is of another network. No proof, but rather the genesis is the wrong one than all of
+    /// them lie.
     #[error(
         "the genesis is of network {expected}, but every node says to be of {}",
         list(claimed)
@@ -174,7 +177,8 @@ impl Follower {
     /// A follower of the nodes at `urls`, from `start` on. Connects when asked for the first event.
     ///
     /// # Errors
-    /// [`FollowError::Url`] for an unusable address or none, [`FollowError::UnknownRollup`] for a rollup that the genesis does not name.
+    /// [`FollowError::Url`] for an unusable address or none, [`FollowError::UnknownRollup`] for a rollup that the
+    /// genesis does not name.
     pub fn new<T: AsRef<str>>(
         urls: &[T],
         trust: Trust,
@@ -213,7 +217,8 @@ impl Follower {
         })
     }
 
-    /// Like [`Follower::new`], but goes on from the cursor stored in `file` if there is one, and stores there what is acknowledged.
+    /// Like [`Follower::new`], but goes on from the cursor stored in `file` if there is one, and stores there what is
+    /// acknowledged.
     ///
     /// # Errors
     /// As [`Follower::new`], and [`FollowError::Cursor`] when the file cannot be read or is of another stream.
@@ -233,7 +238,8 @@ impl Follower {
     /// The next event. Waits for as long as the stream does not go on. Dropping the future loses nothing.
     ///
     /// # Errors
-    /// [`FollowError::NobodyLeft`] when every node lied, [`FollowError::OtherNetwork`] when every one is of another network.
+    /// [`FollowError::NobodyLeft`] when every node lied, [`FollowError::OtherNetwork`] when every one is of another
+    /// network.
     pub async fn next(&mut self) -> Result<Event, FollowError> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -281,7 +287,8 @@ impl Follower {
         })
     }
 
-    /// The first node from `next` on that may be tried; if all are to be left alone for now, the one whose pause ends first, after it.
+    /// The first node from `next` on that may be tried; if all are to be left alone for now, the one whose pause ends
+    /// first, after it.
     async fn choose(&self) -> Result<usize, FollowError> {
         let now = Instant::now();
         let mut earliest: Option<(Instant, usize)> = None;

@@ -1,8 +1,9 @@
 //! What a rollup or an application imports: submit, wait, verify, follow.
 //!
-//! Promises: nothing that a node says is believed. Receipts and stream blocks are verified against a [`Trust`] that starts at
-//! the genesis, nodes are interchangeable, and one that lies is named with the check that it failed and left for good.
-//! Leaves to others: keys and signing of transactions (any Ethereum tool), and what a transaction means (the rollup).
+//! Promises: nothing that a node says is believed. Receipts and stream blocks are verified against a [`Trust`] that
+//! starts at the genesis, nodes are interchangeable, and one that lies is named with the check that it failed and left
+//! for good. Leaves to others: keys and signing of transactions (any Ethereum tool), and what a transaction means (the
+//! rollup).
 //!
 //! Three ways in:
 //! - [`Client`] sends a transaction and brings back its verified final receipt;

@@ -1,6 +1,7 @@
 //! One node as a client sees it: its address and the calls that this crate makes. The only file that names RPC methods.
 //!
-//! Promises: every call ends within a time limit and takes bounded memory. Believes nothing: answers are decoded, not verified.
+//! Promises: every call ends within a time limit and takes bounded memory. Believes nothing: answers are decoded, not
+//! verified.
 
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ const REQUEST_BYTES_MAX: u32 = 512 * 1024;
 /// Stream blocks that wait in memory before the connection is given up and resumed by request.
 const STREAM_BUFFER_BLOCKS: usize = 64;
 
-/// A node that answers no ping for this many times the answer timeout is taken for dead: fewer would blame it for a busy machine.
+/// A node that answers no ping for this many times the answer timeout is taken for dead: fewer would blame it for a
+/// busy machine.
 const PINGS_MISSED: u32 = 3;
 
 /// Most blocks asked for in one request; the node may send fewer.

@@ -1,8 +1,8 @@
 //! Submitting a transaction and bringing back its final receipt.
 //!
-//! Promises: a receipt that comes out is verified and is of the very transaction that went in; a node that answers otherwise is named
-//! and not asked again. Nodes fail over: a transaction may be sent to several, which is harmless, because a stream
-//! takes the same bytes once. Leaves to others: signing, and nonces.
+//! Promises: a receipt that comes out is verified and is of the very transaction that went in; a node that answers
+//! otherwise is named and not asked again. Nodes fail over: a transaction may be sent to several, which is harmless,
+//! because a stream takes the same bytes once. Leaves to others: signing, and nonces.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -125,7 +125,8 @@ enum Answer {
 }
 
 impl Client {
-    /// A client of the nodes at `urls`. Succeeds when at least one answers and is of the network; one of another network counts as a liar.
+    /// A client of the nodes at `urls`. Succeeds when at least one answers and is of the network; one of another
+    /// network counts as a liar.
     ///
     /// # Errors
     /// [`ClientError::Url`] for an unusable address, [`ClientError::Unreachable`] when no node answers.
@@ -157,8 +158,9 @@ impl Client {
         Err(ClientError::Unreachable(failures.join("; ")))
     }
 
-    /// Sends `payload` (bytes for an `opaque` rollup, a raw signed transaction for an `evm` one) to be ordered in `rollup`'s
-    /// stream, and returns its hash as soon as a node has taken it. That is no promise yet: see [`Client::send`].
+    /// Sends `payload` (bytes for an `opaque` rollup, a raw signed transaction for an `evm` one) to be ordered in
+    /// `rollup`'s stream, and returns its hash as soon as a node has taken it. That is no promise yet: see
+    /// [`Client::send`].
     ///
     /// # Errors
     /// [`ClientError::Rejected`] with the node's reason, or [`ClientError::Unreachable`].
@@ -225,7 +227,8 @@ impl Client {
         }
     }
 
-    /// Where a transaction stands. Asks node after node until one gives its verified final receipt; otherwise the best answer counts.
+    /// Where a transaction stands. Asks node after node until one gives its verified final receipt; otherwise the best
+    /// answer counts.
     ///
     /// # Errors
     /// [`ClientError::Unreachable`] when no node answers.

@@ -1,7 +1,7 @@
 //! Offline verification of a kept receipt, told check by check.
 //!
-//! Promises: a verdict lists every check that passed with what it proves, and the first that failed with the field at fault.
-//! The checks themselves are `Receipt::verify`'s; this file gives them names for people.
+//! Promises: a verdict lists every check that passed with what it proves, and the first that failed with the field at
+//! fault. The checks themselves are `Receipt::verify`'s; this file gives them names for people.
 
 use fusion_types::{CertificateError, Receipt, ReceiptError};
 use jsonrpsee::core::JsonRawValue;

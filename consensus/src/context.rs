@@ -30,7 +30,8 @@ pub struct Timeouts {
     pub precommit: Duration,
     /// Added to `precommit` with each round.
     pub precommit_delta: Duration,
-    /// Between two repetitions of this node's last messages. Does not grow: catching up after a partition waits for it.
+    /// Between two repetitions of this node's last messages. Does not grow: catching up after a partition waits for
+    /// it.
     pub rebroadcast: Duration,
     /// No timeout is longer.
     pub max: Duration,

@@ -1,8 +1,8 @@
 //! The engine: one node's part in consensus, as a pure step function.
 //!
 //! It promises: outputs are a function of the inputs and their times alone; nothing unverified reaches the core;
-//! every queue is bounded; what must be durable before a message leaves comes out in the same step as the message, before it.
-//! It leaves to the shell: time, disk, network, and what a block's content means.
+//! every queue is bounded; what must be durable before a message leaves comes out in the same step as the message,
+//! before it. It leaves to the shell: time, disk, network, and what a block's content means.
 
 mod acts;
 mod bodies;

@@ -16,8 +16,8 @@ pub const EVIDENCE_MAX: usize = 256;
 /// Pairs kept of one validator at one height.
 pub const EVIDENCE_PER_VALIDATOR_MAX: usize = 3;
 
-/// Pairs of one validator, of all heights, beyond which nothing more is taken from hearsay: whoever signs against itself could
-/// have us verify and write for ever.
+/// Pairs of one validator, of all heights, beyond which nothing more is taken from hearsay: whoever signs against
+/// itself could have us verify and write for ever.
 const HEARSAY_PER_VALIDATOR_MAX: usize = 16;
 
 /// Two messages that no honest validator signs both.

@@ -195,9 +195,10 @@ impl GuardState {
         }
     }
 
-    /// Fixed layout, integers big-endian: `version 1 ‖ network 32 ‖ validator 32 ‖ 1 or 0 ‖ vote ‖ 1 or 0 ‖ proposal`, with
-    /// vote `epoch 8 ‖ height 8 ‖ round 4 ‖ kind 1 ‖ 1 or 0 for nil ‖ block 32 ‖ signature 64` and
-    /// proposal `epoch 8 ‖ height 8 ‖ round 4 ‖ 1 or 0 ‖ valid round 4 ‖ block 32 ‖ signature 64`. What is absent is zeros.
+    /// Fixed layout, integers big-endian: `version 1 ‖ network 32 ‖ validator 32 ‖ 1 or 0 ‖ vote ‖ 1 or 0 ‖ proposal`,
+    /// with vote `epoch 8 ‖ height 8 ‖ round 4 ‖ kind 1 ‖ 1 or 0 for nil ‖ block 32 ‖ signature 64` and
+    /// proposal `epoch 8 ‖ height 8 ‖ round 4 ‖ 1 or 0 ‖ valid round 4 ‖ block 32 ‖ signature 64`. What is absent is
+    /// zeros.
     pub fn encode(&self) -> [u8; GUARD_BYTES] {
         let mut out = Writer::default();
         out.put(&[VERSION]);

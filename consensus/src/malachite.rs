@@ -149,8 +149,9 @@ impl Machine {
         self.run(CoreInput::Propose(value))
     }
 
-    /// Proposes a block again whose polka the core did not see in time. Signed here and given to the core like a proposal
-    /// from outside: by itself it proposes again only its own valid value. Sending it is left to the caller.
+    /// Proposes a block again whose polka the core did not see in time. Signed here and given to the core like a
+    /// proposal from outside: by itself it proposes again only its own valid value. Sending it is left to the
+    /// caller.
     pub(crate) fn propose_again(
         &mut self,
         height: Height,

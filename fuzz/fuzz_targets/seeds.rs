@@ -1,5 +1,5 @@
-//! Writes the seeds into the corpora below the folder that `FUSION_FUZZ_SEEDS` names, and ends. No target: it is built like one, so that the
-//! node is compiled once.
+//! Writes the seeds into the corpora below the folder that `FUSION_FUZZ_SEEDS` names, and ends. No target: it is built
+//! like one, so that the node is compiled once.
 
 #![no_main]
 

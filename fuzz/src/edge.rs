@@ -73,7 +73,8 @@ pub fn config(data: &[u8]) {
     }
 }
 
-/// A file of this process for decoders that read files; `fuzz/run` sees to it that such files live in memory and leave with it.
+/// A file of this process for decoders that read files; `fuzz/run` sees to it that such files live in memory and leave
+/// with it.
 fn scratch(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("fusion-fuzz-{}-{name}", std::process::id()))
 }
@@ -84,7 +85,8 @@ fn write(path: &Path, data: &[u8]) {
     std::fs::set_permissions(path, mode).expect("the scratch file is ours");
 }
 
-/// A key file. There is no password: deriving keys is argon2's work, slow on purpose, and its costs are bounded by constants.
+/// A key file. There is no password: deriving keys is argon2's work, slow on purpose, and its costs are bounded by
+/// constants.
 pub fn key_file(data: &[u8]) {
     static PATHS: OnceLock<[PathBuf; 3]> = OnceLock::new();
     let [path, copy, password] = PATHS.get_or_init(|| ["key", "copy", "no-password"].map(scratch));

@@ -16,7 +16,8 @@ use crate::messages::{Author, Script, candidate};
 /// Inputs of one script: beyond, nothing new happens.
 const INPUTS_MAX: usize = 300;
 
-/// Outputs of one step: repetitions of a height's votes and certificates, and what a decision releases. A network of four stays far below.
+/// Outputs of one step: repetitions of a height's votes and certificates, and what a decision releases. A network of
+/// four stays far below.
 const OUTPUTS_MAX: usize = 256;
 
 /// What a key signed, by its place.

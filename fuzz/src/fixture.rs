@@ -1,4 +1,5 @@
-//! A network of four validators and a chain that three of them signed: what seeds are made of and what inputs are held against.
+//! A network of four validators and a chain that three of them signed: what seeds are made of and what inputs are held
+//! against.
 
 use std::sync::{Arc, OnceLock};
 

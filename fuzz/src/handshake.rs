@@ -1,4 +1,5 @@
-//! The node's own file on who is at the other end, compiled from where it lies; this file stands where `network.rs` does for it.
+//! The node's own file on who is at the other end, compiled from where it lies; this file stands where `network.rs`
+//! does for it.
 
 use alloy_primitives::B256;
 use fusion_sequencer::network::PeerId;

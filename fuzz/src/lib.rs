@@ -1,8 +1,9 @@
 //! What the fuzz targets do with their bytes: one function for each file in `fuzz_targets/`.
 //!
-//! Promises to find, given time: a panic, an endless loop or an allocation beyond what was sent, a value with two encodings, a value that does
-//! not survive encoding, a store that takes damage for an answer, a machine that signs two values for one place. All of the code is
-//! production's, signatures included. Leaves to others: networks of honest nodes and their faults (`sim/`).
+//! Promises to find, given time: a panic, an endless loop or an allocation beyond what was sent, a value with two
+//! encodings, a value that does not survive encoding, a store that takes damage for an answer, a machine that signs two
+//! values for one place. All of the code is production's, signatures included. Leaves to others: networks of honest
+//! nodes and their faults (`sim/`).
 
 pub mod codec;
 pub mod edge;

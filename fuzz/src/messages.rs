@@ -1,7 +1,8 @@
 //! Messages of validators that do not keep to the protocol, spelled by a script of bytes.
 //!
-//! The script's author holds the keys of three of four validators. What it signs is valid, and enough to decide anything: agreement is not what is
-//! tested with it, but that the fourth node, which has its own key alone, keeps its promises whatever the others say.
+//! The script's author holds the keys of three of four validators. What it signs is valid, and enough to decide
+//! anything: agreement is not what is tested with it, but that the fourth node, which has its own key alone, keeps its
+//! promises whatever the others say.
 
 use std::sync::Arc;
 
@@ -105,7 +106,8 @@ impl<'a> Script<'a> {
     }
 }
 
-/// One of the blocks that somebody may propose on `state`: by each member, with and without transactions, two of them invalid.
+/// One of the blocks that somebody may propose on `state`: by each member, with and without transactions, two of them
+/// invalid.
 pub fn candidate(state: &State, variant: u8) -> Arc<SealedBlock> {
     let fixture = fixture();
     let proposer = fixture.genesis.committee().validators()[usize::from(variant % 4)].id;

@@ -1,4 +1,5 @@
-//! `fusion_sequencer::core::Core::turn`: the whole node but its disk, sockets and clocks, fed like the engine and by users besides.
+//! `fusion_sequencer::core::Core::turn`: the whole node but its disk, sockets and clocks, fed like the engine and by
+//! users besides.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

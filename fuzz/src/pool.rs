@@ -48,7 +48,8 @@ fn context<'a>(state: &State, window: &'a Window) -> CheckContext<'a> {
     }
 }
 
-/// Any block against a chain's state: a byte that says which fields are made right, then the block. What passes applies.
+/// Any block against a chain's state: a byte that says which fields are made right, then the block. What passes
+/// applies.
 pub fn check_block(data: &[u8]) {
     let Some((right, bytes)) = data.split_first() else {
         return;

@@ -1,4 +1,5 @@
-//! Decoders that the node keeps to itself, compiled from its own files: a public name for each would be there for fuzzing alone.
+//! Decoders that the node keeps to itself, compiled from its own files: a public name for each would be there for
+//! fuzzing alone.
 
 use bytes::Bytes;
 
@@ -53,7 +54,8 @@ fn assemble(class: frame::Class, limit: usize, stream: &[u8], cut: usize) -> (Ve
     (found, false, inside)
 }
 
-/// A chunk of the index, as it lies in `sled`: first byte 1 for one whose checksum is made right, then the key, then the bytes.
+/// A chunk of the index, as it lies in `sled`: first byte 1 for one whose checksum is made right, then the key, then
+/// the bytes.
 pub fn index_chunk(data: &[u8]) {
     let Some((mended, rest)) = data.split_first() else {
         return;

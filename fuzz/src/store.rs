@@ -1,7 +1,7 @@
 //! The store's files, read by the real store: guard, write-ahead log, segment, evidence.
 //!
-//! An input is a file's bytes behind a byte of flags; with flag 1 the checksums are made right first, so that what they guard is reached too.
-//! Whatever opens must also work: what is committed to it is found by the next start.
+//! An input is a file's bytes behind a byte of flags; with flag 1 the checksums are made right first, so that what they
+//! guard is reached too. Whatever opens must also work: what is committed to it is found by the next start.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -279,7 +279,8 @@ pub fn segment(data: &[u8]) {
     let length = if flags & CUT != 0 { 0 } else { SEGMENT_BYTES };
     volume.put(&path(name), &file, length);
     if flags & OTHER != 0 {
-        // The command for operators trusts nothing but the genesis: what it accepts, the committee has signed, and a node starts with it.
+        // The command for operators trusts nothing but the genesis: what it accepts, the committee has signed, and a
+        // node starts with it.
         if let Ok(report) = check(&*volume, Path::new(HOME), &fixture().genesis, &mut |_, _| {}) {
             let known = fixture()
                 .states

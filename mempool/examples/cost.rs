@@ -1,8 +1,8 @@
 //! What the pool costs per transaction: inserting, building, checking, removing what is decided.
 //!
-//! Run by hand: `cargo run --release -p fusion-mempool --example cost`. Prints microseconds per transaction of a pool that holds
-//! a standing backlog and a full dedup window, for an opaque rollup and for `evm` rollups of both orders. Counts time on the processor,
-//! as Linux tells it, so that other work on the machine matters less.
+//! Run by hand: `cargo run --release -p fusion-mempool --example cost`. Prints microseconds per transaction of a pool
+//! that holds a standing backlog and a full dedup window, for an opaque rollup and for `evm` rollups of both orders.
+//! Counts time on the processor, as Linux tells it, so that other work on the machine matters less.
 
 #![expect(clippy::print_stdout, reason = "its result is what it prints")]
 

@@ -1,11 +1,12 @@
 //! From a transaction's hash to its number, in little memory and a few steps.
 //!
 //! Keeps the first eight bytes of each hash: comparing and storing these costs a quarter of whole hashes. The owner
-//! has the whole hashes and tells candidates apart, so equal prefixes are slow, never wrong; making two equal costs 2^32 hashes.
+//! has the whole hashes and tells candidates apart, so equal prefixes are slow, never wrong; making two equal costs
+//! 2^32 hashes.
 //!
 //! A hash is as good as random, so its leading bits choose one of many short sorted lists, and no list needs to be
-//! balanced. Whoever grinds hashes to fill one list gains little: it is searched by halves, and to make it longer by one
-//! costs as many hashes as there are lists.
+//! balanced. Whoever grinds hashes to fill one list gains little: it is searched by halves, and to make it longer by
+//! one costs as many hashes as there are lists.
 
 use fusion_types::TxHash;
 

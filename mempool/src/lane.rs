@@ -155,8 +155,8 @@ impl Lane {
         }
     }
 
-    /// Others' transactions of at least `excess` bytes that pay less, if there are any: a transaction gives way only to one that
-    /// is executable, in a lane whose order is by fee.
+    /// Others' transactions of at least `excess` bytes that pay less, if there are any: a transaction gives way only to
+    /// one that is executable, in a lane whose order is by fee.
     fn cheaper(&self, transaction: &PoolTransaction, excess: usize, plan: &Plan) -> Option<Vec<usize>> {
         let facts = transaction.evm.as_ref()?;
         let executable = self
@@ -354,7 +354,8 @@ impl Lane {
     }
 }
 
-/// Gives the first `run` slots places that ascend, keeping those they have as far as possible, and takes them from the rest.
+/// Gives the first `run` slots places that ascend, keeping those they have as far as possible, and takes them from the
+/// rest.
 fn place_run(sender: &mut Sender, run: usize, entries: &mut Entries) {
     let placed = sender.queue.iter().filter(|queued| queued.place.is_some()).count();
     let at_front = sender.queue.iter().take(placed).all(|queued| queued.place.is_some());

@@ -1,12 +1,12 @@
 //! What goes into a block, and whether a block is right: [`build`] and its twin [`check`].
 //!
-//! Every block that `build` makes passes `check` on every node with the same state and window. What both decide is the ordering
-//! policy that the crate's documentation states.
+//! Every block that `build` makes passes `check` on every node with the same state and window. What both decide is the
+//! ordering policy that the crate's documentation states.
 //!
 //! Not a rule of validity: that an `evm` payload is a transaction with a good signature. Nobody but the rollup can
-//! judge a payload to the end, and the rollup skips what it cannot execute. A junk payload wastes the share of its own rollup, whereas
-//! a rule would cost every node a signature recovery for each transaction and split the committee where two decoders differ.
-//! Only a `priority` lane needs the facts, to check its order.
+//! judge a payload to the end, and the rollup skips what it cannot execute. A junk payload wastes the share of its own
+//! rollup, whereas a rule would cost every node a signature recovery for each transaction and split the committee where
+//! two decoders differ. Only a `priority` lane needs the facts, to check its order.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -97,8 +97,8 @@ impl std::fmt::Debug for CheckContext<'_> {
     }
 }
 
-/// The block that this node proposes on `state`, sealed with the hashes that the pool knows. The pool is unchanged until
-/// the block is decided. Cost O(rollups + taken · log taken), whatever else waits.
+/// The block that this node proposes on `state`, sealed with the hashes that the pool knows. The pool is unchanged
+/// until the block is decided. Cost O(rollups + taken · log taken), whatever else waits.
 ///
 /// # Errors
 /// [`SealError`] when the block breaks a limit: a defect of this file.
@@ -233,8 +233,8 @@ fn check_repeats(rollup: RollupId, hashes: &[TxHash], window: &Window) -> Result
     }
 }
 
-/// A `priority` lane is the greedy merge of its senders' transactions: at each step the one that comes next pays the highest
-/// effective tip among every sender's lowest remaining nonce in the lane. Among equals the proposer chooses.
+/// A `priority` lane is the greedy merge of its senders' transactions: at each step the one that comes next pays the
+/// highest effective tip among every sender's lowest remaining nonce in the lane. Among equals the proposer chooses.
 fn check_priority(
     config: &RollupConfig,
     hashes: &[TxHash],
@@ -279,9 +279,9 @@ fn check_priority(
     Ok(())
 }
 
-/// Takes transactions from the lanes by weighted fair queueing: the next one is that which its lane finishes first if every lane is
-/// served at the speed of its weight. So a lane that wants no more than its share gets all it wants, and what it
-/// leaves goes to the others by weight. Returns the lanes that got something, ascending by rollup.
+/// Takes transactions from the lanes by weighted fair queueing: the next one is that which its lane finishes first if
+/// every lane is served at the speed of its weight. So a lane that wants no more than its share gets all it wants, and
+/// what it leaves goes to the others by weight. Returns the lanes that got something, ascending by rollup.
 fn share(mut cursors: Vec<Cursor<'_>>, height: Height, limits: BlockLimits) -> Vec<(RollupId, Vec<&PoolTransaction>)> {
     let bytes_max = BLOCK_BYTES_MAX - BLOCK_OVERHEAD_BYTES;
     let count_max = limits.transactions_max.clamp(1, BLOCK_TRANSACTIONS_MAX);
@@ -299,8 +299,8 @@ fn share(mut cursors: Vec<Cursor<'_>>, height: Height, limits: BlockLimits) -> V
     for offset in 0..lanes {
         let at = (favoured + offset) % lanes;
         let Some(first) = cursors[at].peek() else { continue };
-        // One lane, another at each height, has its first transaction taken at no charge: otherwise one that exceeds its lane's share
-        // of a block would wait for as long as the others are busy.
+        // One lane, another at each height, has its first transaction taken at no charge: otherwise one that exceeds
+        // its lane's share of a block would wait for as long as the others are busy.
         let finish = if offset == 0 {
             0
         } else {

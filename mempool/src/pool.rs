@@ -1,8 +1,8 @@
 //! The pool: transactions that wait to be ordered, one lane for each rollup.
 //!
-//! Promises: never holds more bytes than its limits, in total, per rollup and per sender; keeps a reserve for every rollup
-//! that no other can take; refuses what it holds, what a stream carried lately and what its sender's nonces rule out; knows
-//! at once whether something is executable. Leaves to others: decoding and signatures (ingress), what goes
+//! Promises: never holds more bytes than its limits, in total, per rollup and per sender; keeps a reserve for every
+//! rollup that no other can take; refuses what it holds, what a stream carried lately and what its sender's nonces rule
+//! out; knows at once whether something is executable. Leaves to others: decoding and signatures (ingress), what goes
 //! into a block (`payload`), telling users (the shell).
 
 use std::collections::{BTreeMap, VecDeque};
@@ -151,8 +151,8 @@ impl Pool {
         Some(result)
     }
 
-    /// Takes note of a proposal of the height that is being decided, ours or another's: its transactions are not replaced
-    /// before [`Pool::decided`].
+    /// Takes note of a proposal of the height that is being decided, ours or another's: its transactions are not
+    /// replaced before [`Pool::decided`].
     pub fn proposed(&mut self, block: &SealedBlock) {
         if self.proposals.len() == PROPOSALS_MAX {
             self.proposals.pop_front();
@@ -174,9 +174,10 @@ impl Pool {
             .any(|proposal| proposal.binary_search(&key).is_ok())
     }
 
-    /// Moves on to a decided block: its transactions leave the pool and enter the dedup window, its senders' nonces advance, and
-    /// the height's proposals are over. `facts_of` is asked about `evm` transactions that the pool does not hold; where it answers
-    /// `None`, the pool knows less about its senders' nonces and takes gaps at face value.
+    /// Moves on to a decided block: its transactions leave the pool and enter the dedup window, its senders' nonces
+    /// advance, and the height's proposals are over. `facts_of` is asked about `evm` transactions that the pool
+    /// does not hold; where it answers `None`, the pool knows less about its senders' nonces and takes gaps at face
+    /// value.
     ///
     /// # Panics
     /// When `block` is not the one above the last; see [`Window::advance`].
@@ -195,8 +196,8 @@ impl Pool {
         }
     }
 
-    /// Rebuilds the dedup window after a start, from the log's tip downwards: `tip` is the state after the first block given.
-    /// Returns whether the block below is needed too.
+    /// Rebuilds the dedup window after a start, from the log's tip downwards: `tip` is the state after the first block
+    /// given. Returns whether the block below is needed too.
     ///
     /// # Panics
     /// When `block` is not directly below the last one given; see [`Window::extend_down`].

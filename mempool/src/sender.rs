@@ -58,7 +58,8 @@ impl Sender {
             .map(|decided| decided.next)
     }
 
-    /// The nonce that must come next, if that is known: no transaction above `unfamiliar`'s height was of an unknown sender.
+    /// The nonce that must come next, if that is known: no transaction above `unfamiliar`'s height was of an unknown
+    /// sender.
     pub(crate) fn expected(&self, unfamiliar: Height) -> Option<u64> {
         self.decided
             .filter(|decided| unfamiliar < decided.height)

@@ -1,8 +1,9 @@
 //! The dedup window: what each stream carried lately, so that it does not carry it again.
 //!
 //! Holds the hashes of a stream's last `DEDUP_TRANSACTIONS_MAX` transactions, none decided
-//! `DEDUP_HEIGHTS_MAX` or more heights below the tip. That is a function of the decided blocks alone: every node has the same window
-//! after the same height, whether it fed blocks upwards as they were decided or downwards from the tip at its start.
+//! `DEDUP_HEIGHTS_MAX` or more heights below the tip. That is a function of the decided blocks alone: every node has
+//! the same window after the same height, whether it fed blocks upwards as they were decided or downwards from the tip
+//! at its start.
 
 use std::collections::{BTreeMap, VecDeque};
 

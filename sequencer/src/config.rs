@@ -1,8 +1,8 @@
 //! One TOML file for one node: what it may say, what it says when it is silent, and what is refused.
 //!
-//! Every key stands in one table (`config/fields.rs`) with its documentation, unit and limits; reading, `--set`, the commented
-//! default file and the error messages are made from it, so they cannot drift apart. An unknown key is an error
-//! that names the closest known one. Nothing is read from the environment.
+//! Every key stands in one table (`config/fields.rs`) with its documentation, unit and limits; reading, `--set`, the
+//! commented default file and the error messages are made from it, so they cannot drift apart. An unknown key is an
+//! error that names the closest known one. Nothing is read from the environment.
 //!
 //! What all nodes of a network must agree on is not configuration: that is the genesis and `fusion_types::limits`.
 

@@ -1,7 +1,8 @@
 //! What the edges of a node may ask of its middle: one bounded queue in, what is decided and how it stands out.
 //!
-//! RPC and metrics hold a [`NodeHandle`] and nothing else of the node. Promises: nothing here waits for the node thread except for
-//! an answer that was asked for; a full queue is an answer of its own ([`Reject::Busy`]). Leaves to others: what the node does with it (`node`).
+//! RPC and metrics hold a [`NodeHandle`] and nothing else of the node. Promises: nothing here waits for the node thread
+//! except for an answer that was asked for; a full queue is an answer of its own ([`Reject::Busy`]). Leaves to others:
+//! what the node does with it (`node`).
 
 use std::sync::Arc;
 
@@ -13,7 +14,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::network::PathStatus;
 use crate::store::LogReader;
 
-/// Submissions that may wait for the node thread. Each is one request of up to 100 transactions; beyond, users are told `busy`.
+/// Submissions that may wait for the node thread. Each is one request of up to 100 transactions; beyond, users are told
+/// `busy`.
 pub const SUBMISSIONS_MAX: usize = 4096;
 
 /// Questions that may wait for the node thread.

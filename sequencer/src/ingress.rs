@@ -1,9 +1,9 @@
 //! From a user's bytes to a transaction that the pool may take, or the reason why not.
 //!
-//! Pure. The one place where an `evm` payload is decoded and its signature recovered: whatever comes later believes the facts
-//! found here. What it promises: a transaction that passes is signed for its rollup (EIP-155), by a signature of low s (EIP-2), asks for
-//! gas that a block can have, and pays a tip within its fee. What it leaves to others: nonces, fees against
-//! others, and room (`fusion-mempool`); balances and execution (the rollup).
+//! Pure. The one place where an `evm` payload is decoded and its signature recovered: whatever comes later believes the
+//! facts found here. What it promises: a transaction that passes is signed for its rollup (EIP-155), by a signature of
+//! low s (EIP-2), asks for gas that a block can have, and pays a tip within its fee. What it leaves to others: nonces,
+//! fees against others, and room (`fusion-mempool`); balances and execution (the rollup).
 
 use alloy_consensus::transaction::{SignerRecoverable, Transaction};
 use alloy_consensus::{EthereumTxEnvelope, TxEip4844};
@@ -19,7 +19,8 @@ pub const GAS_MIN: u64 = 21_000;
 /// Most gas that one transaction may ask for: a block of the smallest rollups in use.
 pub const GAS_MAX: u64 = 30_000_000;
 
-/// EIP-2718 types that are ordered beside legacy ones: access lists, dynamic fees, set code. Not blobs (3): they belong to L1.
+/// EIP-2718 types that are ordered beside legacy ones: access lists, dynamic fees, set code. Not blobs (3): they belong
+/// to L1.
 const TYPES: [u8; 3] = [1, 2, 4];
 
 type Envelope = EthereumTxEnvelope<TxEip4844>;

@@ -36,7 +36,8 @@ pub fn init(log: &Log) -> Result<(), ExitError> {
     Ok(())
 }
 
-/// Standard error, as far as it takes what is written: a full disk or a reader that left costs log lines, never the node.
+/// Standard error, as far as it takes what is written: a full disk or a reader that left costs log lines, never the
+/// node.
 struct Lossy;
 
 impl Write for Lossy {

@@ -1,8 +1,8 @@
 //! What a node tells its operators in numbers: the registry, and the only file that names `prometheus`.
 //!
-//! Names follow prometheus.io: prefix `fusion_`, a subsystem, base units, `_total` for counters; labels come from small fixed sets.
-//! Updating is a plain method on [`Metrics`], cheap enough for the node thread. What the node publishes in its
-//! `NodeStatus` anyway is not updated at all but read when somebody scrapes. The HTTP side is `metrics/http.rs`.
+//! Names follow prometheus.io: prefix `fusion_`, a subsystem, base units, `_total` for counters; labels come from small
+//! fixed sets. Updating is a plain method on [`Metrics`], cheap enough for the node thread. What the node publishes in
+//! its `NodeStatus` anyway is not updated at all but read when somebody scrapes. The HTTP side is `metrics/http.rs`.
 
 mod http;
 mod process;

@@ -110,8 +110,8 @@ pub struct Timing {
     pub grace: Duration,
     /// Pause after the first failed attempt; it doubles with each further one. Default 100 ms.
     pub pause_min: Duration,
-    /// Longest pause while a peer does not answer. Default 1 s: after a partition heals, a first block is due within two
-    /// timeouts, and an unanswered packet a second costs nothing.
+    /// Longest pause while a peer does not answer. Default 1 s: after a partition heals, a first block is due within
+    /// two timeouts, and an unanswered packet a second costs nothing.
     pub pause_max: Duration,
     /// Longest pause while a peer refuses. Default 5 s.
     pub pause_refused_max: Duration,
@@ -143,8 +143,8 @@ impl Default for Timing {
 /// What a node must know to join the mesh.
 #[derive(Debug, Clone)]
 pub struct NetworkConfig {
-    /// Address of the UDP socket that validators listen on. A follower only dials, from a port of the system's choice on
-    /// this interface.
+    /// Address of the UDP socket that validators listen on. A follower only dials, from a port of the system's choice
+    /// on this interface.
     pub listen: SocketAddr,
     /// The node's peer key. It is a validator if `validators` has it, else a follower.
     pub key: SigningKey,
@@ -168,7 +168,8 @@ pub enum NetworkEvent {
         /// Whether it is in the committee.
         validator: bool,
     },
-    /// The connection is gone. Comes after everything received over it in `ordering`; frames in the others may still wait there.
+    /// The connection is gone. Comes after everything received over it in `ordering`; frames in the others may still
+    /// wait there.
     Disconnected {
         /// Who.
         peer: PeerId,
@@ -320,9 +321,11 @@ impl Network {
         self.address
     }
 
-    /// Queues `frame` for `peer`. Never waits. False: `peer` is not connected, or the frame was dropped by the rule of its class.
+    /// Queues `frame` for `peer`. Never waits. False: `peer` is not connected, or the frame was dropped by the rule of
+    /// its class.
     ///
-    /// A frame that the peer would refuse (too large, or a class in which a follower does not send) is dropped and counted.
+    /// A frame that the peer would refuse (too large, or a class in which a follower does not send) is dropped and
+    /// counted.
     pub fn send(&self, peer: PeerId, class: Class, frame: Bytes) -> bool {
         if !self.may_send(class, &frame) {
             return false;

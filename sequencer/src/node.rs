@@ -1,8 +1,8 @@
 //! The node's loop: events in, one turn of the core, one durable flush, then everything visible.
 //!
-//! Promises: nothing of a turn is sent, answered or published before all its records are durable; a flush that fails ends
-//! the process before anything is sent; the loop never waits for a peer, a user or a reader. It owns the core and the
-//! store. Leaves to others: what to decide (`core`), bytes on wires (`network`, `node::intake`), files (`store`).
+//! Promises: nothing of a turn is sent, answered or published before all its records are durable; a flush that fails
+//! ends the process before anything is sent; the loop never waits for a peer, a user or a reader. It owns the core and
+//! the store. Leaves to others: what to decide (`core`), bytes on wires (`network`, `node::intake`), files (`store`).
 
 mod boot;
 pub use boot::{create_guard, guard_exists, run};

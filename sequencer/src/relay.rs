@@ -3,11 +3,12 @@
 //! A transaction that this node took in goes to the proposer whose block is open as far as this node knows: of this
 //! height until its proposal is known, of the next one then. A proposal without it sends it on to the proposer after;
 //! after three of them, or when nothing is proposed or decided for `BROADCAST_AFTER` (longer where blocks take longer),
-//! it goes to all validators. So under load a transaction crosses the network about once before it stands in a proposal.
+//! it goes to all validators. So under load a transaction crosses the network about once before it stands in a
+//! proposal.
 //!
-//! Under more load than the chain carries, transactions miss blocks because others are before them, and sending them again
-//! would leave less room for the rest. So what a node sends again for one height is at most its share of a quarter of
-//! what the block carries; beyond it transactions wait where they are for their proposer's next turn.
+//! Under more load than the chain carries, transactions miss blocks because others are before them, and sending them
+//! again would leave less room for the rest. So what a node sends again for one height is at most its share of a
+//! quarter of what the block carries; beyond it transactions wait where they are for their proposer's next turn.
 //!
 //! Pure bookkeeping of keys. The pool keeps the payloads; `core` sends.
 
@@ -22,7 +23,8 @@ pub type Key = (RollupId, TxHash);
 /// After this many blocks without it, a transaction goes to everybody.
 const HEIGHTS_BEFORE_BROADCAST: u8 = 3;
 
-/// When nothing was proposed or decided for this long, waiting transactions go to everybody: the proposers asked may be gone.
+/// When nothing was proposed or decided for this long, waiting transactions go to everybody: the proposers asked may be
+/// gone.
 const BROADCAST_AFTER: Duration = Duration::from_millis(250);
 
 /// Never later than this, however long blocks usually take.
@@ -31,22 +33,22 @@ const BROADCAST_AFTER_MAX: Duration = Duration::from_secs(1);
 /// The usual time of a block follows the last ones by one part in so many.
 const USUAL_PARTS: u32 = 8;
 
-/// While a block is closed, frames of new transactions leave at least this far apart: a frame costs every node more than
-/// the transactions in it.
+/// While a block is closed, frames of new transactions leave at least this far apart: a frame costs every node more
+/// than the transactions in it.
 const GATHER: Duration = Duration::from_millis(2);
 
 /// The same once this node has precommitted: the next proposer may be about to close its block.
 const GATHER_CLOSING: Duration = Duration::from_millis(1);
 
-/// All nodes together send again one part in so many of what a block carries: blocks that fill up leave no room to those who
-/// missed one, and whoever sends to the next proposer takes bandwidth and processors from the blocks.
+/// All nodes together send again one part in so many of what a block carries: blocks that fill up leave no room to
+/// those who missed one, and whoever sends to the next proposer takes bandwidth and processors from the blocks.
 const COPIES_AGAIN_PARTS: usize = 4;
 
 /// Copies that a node may send again for each height, however little its block carries.
 const COPIES_AGAIN_MIN: usize = 256;
 
-/// Copies that leave at a time when nothing is decided, oldest transactions first: half a megabyte of usual ones. Mostly the
-/// next proposer is not gone but late, and what everybody sends to everybody then makes it later.
+/// Copies that leave at a time when nothing is decided, oldest transactions first: half a megabyte of usual ones.
+/// Mostly the next proposer is not gone but late, and what everybody sends to everybody then makes it later.
 const COPIES_STALLED_MAX: usize = 1024;
 
 /// Transactions sent on, and what became of them. Bounded by the pool: it holds keys of pooled transactions only.
@@ -178,8 +180,8 @@ impl Relay {
         (!self.waiting.is_empty()).then(|| self.last_progress + self.broadcast_after())
     }
 
-    /// Half as long again as usual: a block on its way is no sign that a proposer is gone, and what all nodes send to all
-    /// then takes the bandwidth that the block needs.
+    /// Half as long again as usual: a block on its way is no sign that a proposer is gone, and what all nodes send to
+    /// all then takes the bandwidth that the block needs.
     fn broadcast_after(&self) -> Duration {
         (self.usual * 3 / 2).clamp(BROADCAST_AFTER, BROADCAST_AFTER_MAX)
     }
@@ -205,7 +207,8 @@ impl Relay {
         dispatch
     }
 
-    /// Sends on what missed the block of `height` with `count` transactions, as far as this node's share of copies allows.
+    /// Sends on what missed the block of `height` with `count` transactions, as far as this node's share of copies
+    /// allows.
     fn missed(
         &mut self,
         (height, missed): (Height, Vec<(Key, u8)>),

@@ -1,11 +1,12 @@
 //! JSON-RPC over HTTP and WebSocket: how users submit, ask and follow.
 //!
-//! One port. `/` serves the `fusion_` methods; `/rollup/<id>` serves the `eth_` methods that wallets call, for that rollup, and the `fusion_`
-//! methods with the rollup implied. `rpc.discover` describes all of them (`rpc/openrpc.rs`).
+//! One port. `/` serves the `fusion_` methods; `/rollup/<id>` serves the `eth_` methods that wallets call, for that
+//! rollup, and the `fusion_` methods with the rollup implied. `rpc.discover` describes all of them (`rpc/openrpc.rs`).
 //!
-//! Promises: every answer is a valid JSON-RPC response; every error has a stable name in `data.name` and its numbers in the message; a
-//! receipt says `final` only for what is durable in this node's log; nothing queues without bound: a full node says `busy`, a slow reader
-//! is cut off and can resume. Leaves to others: what is in the pool and in the log (`node`, `store`); TLS and authentication (a proxy).
+//! Promises: every answer is a valid JSON-RPC response; every error has a stable name in `data.name` and its numbers in
+//! the message; a receipt says `final` only for what is durable in this node's log; nothing queues without bound: a
+//! full node says `busy`, a slow reader is cut off and can resume. Leaves to others: what is in the pool and in the log
+//! (`node`, `store`); TLS and authentication (a proxy).
 
 mod errors;
 mod finality;
@@ -103,7 +104,8 @@ const HEAVY_CALLS_MAX: usize = 4;
 /// Blocks this close to the tip are in the store's memory: reading them does not wait for a disk.
 const RECENT_BLOCKS: u64 = 32;
 
-/// A node that has just started opens its index beside its work: questions to it wait this long before they are refused.
+/// A node that has just started opens its index beside its work: questions to it wait this long before they are
+/// refused.
 const INDEX_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often the index is asked again meanwhile.

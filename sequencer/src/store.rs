@@ -13,8 +13,8 @@
 //! | `evidence` | signatures that convict validators (`store/evidence.rs`) |
 //! | `index/` | transaction and sequence number to height; built again at any doubt (`store/index.rs`) |
 //!
-//! What is durable, and the order in which it becomes so, is [`Files`]; [`Store`] adds the readers' index and its thread. Both stand on a
-//! [`Volume`], so that the simulator runs the same code on a disk that fails.
+//! What is durable, and the order in which it becomes so, is [`Files`]; [`Store`] adds the readers' index and its
+//! thread. Both stand on a [`Volume`], so that the simulator runs the same code on a disk that fails.
 
 mod check;
 mod disk;
@@ -62,8 +62,8 @@ pub enum Record {
     Body(Arc<SealedBlock>),
     /// The decision of the next height; its body is in an earlier batch or earlier in this one.
     Decision(Certificate),
-    /// A record of the write-ahead log of `height`, which is the one after the last decided. Records of heights that this
-    /// batch or an earlier one decides are dropped: the decision stands for them.
+    /// A record of the write-ahead log of `height`, which is the one after the last decided. Records of heights that
+    /// this batch or an earlier one decides are dropped: the decision stands for them.
     Wal {
         /// The height in progress.
         height: Height,
@@ -118,7 +118,8 @@ pub struct Recovered {
 }
 
 impl Recovered {
-    /// Whether nothing is known to be missing of what this node said at the height in progress. Otherwise its key must not sign there.
+    /// Whether nothing is known to be missing of what this node said at the height in progress. Otherwise its key must
+    /// not sign there.
     pub fn remembers_all(&self) -> bool {
         self.wal.status == WalStatus::Readable && !self.guard_doubtful
     }
@@ -144,7 +145,8 @@ pub enum WalStatus {
     Unreadable,
 }
 
-/// The one writer, and what serves readers. Dropping it stops the index and frees the folder; readers go on with the blocks that are there.
+/// The one writer, and what serves readers. Dropping it stops the index and frees the folder; readers go on with the
+/// blocks that are there.
 #[derive(Debug)]
 pub struct Store {
     index: Arc<Index>,
@@ -188,7 +190,8 @@ impl Store {
     }
 }
 
-/// Height of the last decided block in the log below `home`, 0 if there is none: for commands, while no node runs on the folder.
+/// Height of the last decided block in the log below `home`, 0 if there is none: for commands, while no node runs on
+/// the folder.
 ///
 /// # Errors
 /// As [`Store::open`], of which this is the part that reads the log.

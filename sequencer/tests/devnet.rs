@@ -117,8 +117,8 @@ fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Ports of one test's own, below those that the system gives away, so that nobody takes them between two starts. Tests of one
-/// process begin to look at different places.
+/// Ports of one test's own, below those that the system gives away, so that nobody takes them between two starts. Tests
+/// of one process begin to look at different places.
 fn base_port(place: u32) -> u32 {
     let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
     let candidates = (0..100).map(|step| 20_000 + (std::process::id() + place * 150 + step * 7) % 300 * 40);

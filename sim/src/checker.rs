@@ -1,14 +1,16 @@
-//! The promises, checked from outside: nothing here calls a predicate of the code under test. Sign bytes are laid out again
-//! from their description, quorums counted again, stream heads chained again.
+//! The promises, checked from outside: nothing here calls a predicate of the code under test. Sign bytes are laid out
+//! again from their description, quorums counted again, stream heads chained again.
 //!
 //! - *agreement*: no two nodes decide different blocks at a height; each block stands on the one below it, in time too;
 //! - *certified*: a decided block comes with valid precommits of more than two thirds of the validators;
 //! - *signs once*: an honest validator never signs two values for one (height, round, kind), across all its lives;
 //! - *final stays final*: what a node published or a client was told is in every log that reaches so far, for ever;
-//! - *gapless*: a rollup's lanes are numbered from 0 without gap or repeat, and chained; no transaction stands twice in a stream;
+//! - *gapless*: a rollup's lanes are numbered from 0 without gap or repeat, and chained; no transaction stands twice in
+//!   a stream;
 //! - *no false evidence*: what convicts a validator was signed by a validator that is not honest;
 //! - *honest peers*: no honest node accuses an honest one of breaking the protocol, or ends itself;
-//! - *contradictions are noticed*: a node that received two contradicting signatures at its height has evidence of them.
+//! - *contradictions are noticed*: a node that received two contradicting signatures at its height has evidence of
+//!   them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -46,7 +48,8 @@ pub(crate) struct Checker {
     signed: BTreeMap<Deed, B256>,
     /// What each node received of whom is not honest.
     heard: BTreeMap<(usize, Deed), B256>,
-    /// Contradictions that a node must have noticed, by validator and height: the first such node, and what was contradicted.
+    /// Contradictions that a node must have noticed, by validator and height: the first such node, and what was
+    /// contradicted.
     contradictions: BTreeMap<(B256, u64), (usize, Deed)>,
     /// By validator and height, the highest decided height when it was first convicted.
     convicted: BTreeMap<(B256, u64), u64>,
@@ -253,7 +256,8 @@ impl Checker {
         }
     }
 
-    /// A node restarted with a log up to `tip`: it must hold all that it ever published, and nothing else than what is decided.
+    /// A node restarted with a log up to `tip`: it must hold all that it ever published, and nothing else than what is
+    /// decided.
     pub(crate) fn restarted(
         &mut self,
         node: usize,
@@ -295,8 +299,8 @@ impl Checker {
         }
     }
 
-    /// A node that works at `working_at` received a message. Whose contradiction it is, and where, if it contradicts one that
-    /// the same process received before.
+    /// A node that works at `working_at` received a message. Whose contradiction it is, and where, if it contradicts
+    /// one that the same process received before.
     pub(crate) fn received(&mut self, node: usize, working_at: u64, message: &Message) -> Option<(B256, u64)> {
         let (deed, value) = deed(message)?;
         if self.is_honest(deed.0) || deed.1 != working_at || !self.is_signed(message) {
@@ -311,8 +315,8 @@ impl Checker {
         Some(place)
     }
 
-    /// A process ended, and what it had heard but not made durable with it. `unseen` are contradictions that it never got to
-    /// look at.
+    /// A process ended, and what it had heard but not made durable with it. `unseen` are contradictions that it never
+    /// got to look at.
     pub(crate) fn forgot(&mut self, node: usize, unseen: &[(B256, u64)]) {
         self.heard.retain(|(other, _), _| *other != node);
         self.contradictions

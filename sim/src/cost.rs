@@ -1,7 +1,9 @@
-//! `cargo sim -- --traitors`: what each way to break the protocol costs the others, against the same histories without traitors.
+//! `cargo sim -- --traitors`: what each way to break the protocol costs the others, against the same histories without
+//! traitors.
 //!
-//! Nothing else goes wrong, users submit all the time, and what is final after a fixed simulated time counts. Blocks are
-//! as many as latency allows while nobody interferes, so one time-out costs many of them; users feel the transactions.
+//! Nothing else goes wrong, users submit all the time, and what is final after a fixed simulated time counts. Blocks
+//! are as many as latency allows while nobody interferes, so one time-out costs many of them; users feel the
+//! transactions.
 
 use std::time::Duration;
 

@@ -1,13 +1,15 @@
-//! Damage of one file of a node, at any moment of a life, also on top of a commit that the power cut off: what the real recovery makes of it.
+//! Damage of one file of a node, at any moment of a life, also on top of a commit that the power cut off: what the real
+//! recovery makes of it.
 //!
-//! A node's life is recorded in a whole network. A case goes back to the disk after one of its commits, tears the next commit or not, damages
-//! the write-ahead log, the guard or the last segment, opens the files, and lets a core live on alone from what was found. Then:
+//! A node's life is recorded in a whole network. A case goes back to the disk after one of its commits, tears the next
+//! commit or not, damages the write-ahead log, the guard or the last segment, opens the files, and lets a core live on
+//! alone from what was found. Then:
 //!
 //! - nothing panics, and damage of the write-ahead log never stops a start;
-//! - records of the write-ahead log that come back were written, in order; an own signature in it that was durable comes back, or the
-//!   loss is told by the status or by a guard that knows of a later signature;
-//! - a guard that comes back was written, and is not older than the last durable one unless it is said to be doubtful, or the whole file was
-//!   swapped for an older one;
+//! - records of the write-ahead log that come back were written, in order; an own signature in it that was durable
+//!   comes back, or the loss is told by the status or by a guard that knows of a later signature;
+//! - a guard that comes back was written, and is not older than the last durable one unless it is said to be doubtful,
+//!   or the whole file was swapped for an older one;
 //! - the core never signs against what the key had sent.
 //!
 //! `FUSION_CORRUPTIONS=100000 cargo sim-test --release damage -- --nocapture` is the long run.

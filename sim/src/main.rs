@@ -1,8 +1,9 @@
 //! `cargo sim`: whole nodes through everything that can go wrong, one history for each seed.
 //!
 //! The nodes are the production `Core`, the messages the production encoding; time, network, disks, clocks, users and
-//! traitors are simulated on one thread, and everything follows from the seed. The checkers (`checker.rs`) look at what nodes make
-//! visible and share no code with them. Leaves to others: real disks, sockets and processes (`deploy/chaos/`).
+//! traitors are simulated on one thread, and everything follows from the seed. The checkers (`checker.rs`) look at what
+//! nodes make visible and share no code with them. Leaves to others: real disks, sockets and processes
+//! (`deploy/chaos/`).
 
 mod audit;
 mod checker;
@@ -41,10 +42,10 @@ use plan::Mode;
 
 /// Whole Fusion nodes under every fault, deterministically: one seed, one history.
 ///
-/// Each seed switches on its own few faults: crashes and power cuts at any moment, torn commits, lost write-ahead logs, full and
-/// failing disks, partitions, one-way cuts, slow and flapping links, wrong clocks, frozen nodes, twins and traitors.
-/// After some seconds everything heals but what is broken for good, and the rest must go on. A seed that breaks a
-/// promise is printed with the command that replays it.
+/// Each seed switches on its own few faults: crashes and power cuts at any moment, torn commits, lost write-ahead logs,
+/// full and failing disks, partitions, one-way cuts, slow and flapping links, wrong clocks, frozen nodes, twins and
+/// traitors. After some seconds everything heals but what is broken for good, and the rest must go on. A seed that
+/// breaks a promise is printed with the command that replays it.
 #[derive(Debug, Parser)]
 #[command(name = "cargo sim --", version, after_help = EXAMPLES)]
 struct Args {
@@ -85,8 +86,8 @@ struct Args {
     /// With --twins: this scenario alone.
     #[arg(long, requires = "twins", value_name = "NUMBER")]
     scenario: Option<u64>,
-    /// Measures what each way to break the protocol costs the others: blocks and transactions a simulated second, against
-    /// the same histories without traitors.
+    /// Measures what each way to break the protocol costs the others: blocks and transactions a simulated second,
+    /// against the same histories without traitors.
     #[arg(long, conflicts_with_all = ["seeds", "seed", "mode", "mutants", "audit", "twins", "trace"])]
     traitors: bool,
     /// Stops at the first seed or scenario that breaks a promise.

@@ -1,8 +1,9 @@
 //! Deliberate bugs: proof that the checkers bite.
 //!
-//! Production code knows nothing of mutants. A mutant is a piece of source and what stands in its place, in `sim/mutants.toml`; all of them are
-//! built at once into a copy of the crates below `target/`, each behind a switch that the copy reads from its environment.
-//! So a mutant whose piece of source is gone is noticed at once, and the copy with every switch off must be clean.
+//! Production code knows nothing of mutants. A mutant is a piece of source and what stands in its place, in
+//! `sim/mutants.toml`; all of them are built at once into a copy of the crates below `target/`, each behind a switch
+//! that the copy reads from its environment. So a mutant whose piece of source is gone is noticed at once, and the copy
+//! with every switch off must be clean.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,5 @@
-//! Connections between nodes, as QUIC gives them: ordered streams by class that lose nothing while the connection stands.
-//! Packets may be lost, and then the stream waits; a queue may overflow, and then a message is gone; a
+//! Connections between nodes, as QUIC gives them: ordered streams by class that lose nothing while the connection
+//! stands. Packets may be lost, and then the stream waits; a queue may overflow, and then a message is gone; a
 //! direction may be cut, and after the idle time-out both ends notice.
 
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What a seed does. Every seed switches on its own few faults, at its own rates ("swarm testing", Groce et al. 2012): a
-//! history with everything at once hides what two faults do together.
+//! What a seed does. Every seed switches on its own few faults, at its own rates ("swarm testing", Groce et al. 2012):
+//! a history with everything at once hides what two faults do together.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! The power goes at every single operation of the store, from the first start on; the disk is full, or fails to sync, at any of them.
+//! The power goes at every single operation of the store, from the first start on; the disk is full, or fails to sync,
+//! at any of them.
 
 use std::path::Path;
 
@@ -11,8 +12,8 @@ use crate::volume::SimVolume;
 /// Commits of a life that are cut off everywhere: enough for two heights and the first files.
 const COMMITS: usize = 8;
 
-/// Opens the files on a fresh disk and commits the life's first batches, as far as the disk lets it; returns the commits that returned, and
-/// that were begun.
+/// Opens the files on a fresh disk and commits the life's first batches, as far as the disk lets it; returns the
+/// commits that returned, and that were begun.
 fn live(life: &Life, volume: &SimVolume) -> (usize, usize) {
     let Ok((mut files, _)) = disk::try_open(volume, &life.config.genesis) else {
         return (0, 0);

@@ -1,4 +1,5 @@
-//! What a run of many seeds shows: progress on one line, each broken promise with the command that replays it, a summary.
+//! What a run of many seeds shows: progress on one line, each broken promise with the command that replays it, a
+//! summary.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};

@@ -72,8 +72,8 @@ pub(crate) fn history(plan: Plan, story: bool) -> Result<Outcome, Violation> {
     })
 }
 
-/// Does `one` for each number on `jobs` threads; `each` sees what came of it, in any order, on the calling thread. Nothing new
-/// begins after a result that `ends` the run.
+/// Does `one` for each number on `jobs` threads; `each` sees what came of it, in any order, on the calling thread.
+/// Nothing new begins after a result that `ends` the run.
 pub(crate) fn on_threads<T: Send>(
     jobs: u64,
     numbers: Range<u64>,

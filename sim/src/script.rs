@@ -2,15 +2,15 @@
 //!
 //! Some validators have a twin, a second process with the same key and a disk of its own. Both run the production
 //! code; what either does alone is honest, and together they equivocate, forget locks and withhold, as the network
-//! between them and the others lets them. A script says for each of [`STAGES`] stages which processes share a set; a process
-//! speaks to its own set only, and what it says to others is held back until the healing.
+//! between them and the others lets them. A script says for each of [`STAGES`] stages which processes share a set; a
+//! process speaks to its own set only, and what it says to others is held back until the healing.
 //!
-//! A process counts its stages by what it signs. Round `r` of height `h` begins its stage `h - 1 + r`, and its precommit there
-//! is of the next stage already, so that between the prevotes and the precommits of each round the sets change: a block may be
-//! locked in one set and decided, or not, in another. Sets that changed between rounds only would decide or lock nothing.
-//! Leaders follow the chain's rule and are not part of the script: at height `h`, round `r`, node `h + r` of `n` leads (unless
-//! a node that was silent in its turn is passed over), so each node leads one stage of `n`. Any other order of leaders within
-//! a height is the same but for the nodes' names.
+//! A process counts its stages by what it signs. Round `r` of height `h` begins its stage `h - 1 + r`, and its
+//! precommit there is of the next stage already, so that between the prevotes and the precommits of each round the sets
+//! change: a block may be locked in one set and decided, or not, in another. Sets that changed between rounds only
+//! would decide or lock nothing. Leaders follow the chain's rule and are not part of the script: at height `h`, round
+//! `r`, node `h + r` of `n` leads (unless a node that was silent in its turn is passed over), so each node leads one
+//! stage of `n`. Any other order of leaders within a height is the same but for the nodes' names.
 
 use crate::rng::Rng;
 
@@ -102,9 +102,9 @@ fn has_quorum(sets: &[u8], identities: &[usize]) -> bool {
 
 /// All scenarios of four nodes, one of them with a twin.
 ///
-/// - Sets: of the 52 partitions of five processes the 20 that have a set with a quorum, three different nodes. In any other
-///   nobody gets 2/3 of votes of any kind, so nobody gets to the next stage: the scenario is the one that heals there, and
-///   that is in the list too (all in one set from there on).
+/// - Sets: of the 52 partitions of five processes the 20 that have a set with a quorum, three different nodes. In any
+///   other nobody gets 2/3 of votes of any kind, so nobody gets to the next stage: the scenario is the one that heals
+///   there, and that is in the list too (all in one set from there on).
 /// - The node with the twin: each of 4, that is, its leading in each of the stages.
 /// - A twin and its node are the same but for their names, so of two scenarios that differ in this alone the first
 ///   counts. Other nodes are not alike: each leads in a turn of its own.

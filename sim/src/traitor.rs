@@ -1,7 +1,8 @@
 //! Validators that do not keep to the protocol: what they do to the messages of a node that would, and what they add.
 //!
-//! A traitor has its own keys and all that it heard; it cannot sign for others. The exception is a replay: validators may well use
-//! their keys on another network, so that signatures of honest keys over other networks and epochs are around.
+//! A traitor has its own keys and all that it heard; it cannot sign for others. The exception is a replay: validators
+//! may well use their keys on another network, so that signatures of honest keys over other networks and epochs are
+//! around.
 
 use std::sync::Arc;
 

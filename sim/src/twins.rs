@@ -15,7 +15,8 @@ use crate::world::Outcome;
 /// Nodes of which all scenarios are played.
 const ENUMERATED: usize = 4;
 
-/// Scenarios are played out of order, so that the first thousands are of all sorts. It has no factor in common with how many there are.
+/// Scenarios are played out of order, so that the first thousands are of all sorts. It has no factor in common with how
+/// many there are.
 const STRIDE: u64 = 127_777;
 
 /// What to play, and how.

@@ -1,12 +1,14 @@
 //! A disk in memory that loses whatever a real one may lose: the store's real code runs on it, in one thread.
 //!
-//! A write is pending until its file is synced, a name until its folder is. When the power goes, every pending write survives wholly, not at
-//! all, as a prefix, as any of its 512-byte sectors, or as length alone; every pending name survives or does not. The world also says when
-//! the disk is full, fails a sync or a read, is slow, and what damage it takes at rest. One seed, one fate.
+//! A write is pending until its file is synced, a name until its folder is. When the power goes, every pending write
+//! survives wholly, not at all, as a prefix, as any of its 512-byte sectors, or as length alone; every pending name
+//! survives or does not. The world also says when the disk is full, fails a sync or a read, is slow, and what damage it
+//! takes at rest. One seed, one fate.
 //!
-//! The life of a node: [`SimVolume::shared`] goes into `Files::open`. [`SimVolume::power_off`] or [`SimVolume::power_off_after`] end that
-//! life: all files that are open answer errors from then on. [`SimVolume::power_on`] begins the next. [`SimVolume::kill_after`] and
-//! [`SimVolume::start_again`] are the same for the process alone: what it wrote is still there, and still pending.
+//! The life of a node: [`SimVolume::shared`] goes into `Files::open`. [`SimVolume::power_off`] or
+//! [`SimVolume::power_off_after`] end that life: all files that are open answer errors from then on.
+//! [`SimVolume::power_on`] begins the next. [`SimVolume::kill_after`] and [`SimVolume::start_again`] are the same for
+//! the process alone: what it wrote is still there, and still pending.
 
 mod calls;
 mod content;
@@ -321,7 +323,8 @@ impl SimVolume {
         state.power_off_at = Some(state.operations + operations);
     }
 
-    /// The process dies with the `operations`-th operation from now, counted from 1: nothing that it did is lost, and nothing more happens.
+    /// The process dies with the `operations`-th operation from now, counted from 1: nothing that it did is lost, and
+    /// nothing more happens.
     pub(crate) fn kill_after(&self, operations: u64) {
         let mut state = self.0.state();
         state.kill_at = Some(state.operations + operations);

@@ -1,8 +1,8 @@
 //! The world: whole nodes on one thread, true time, and everything that lies between the nodes.
 //!
-//! A node here is the production `Core`, driven as the node's loop drives it: what waits is taken in one turn, its records are made
-//! durable, and only then anything becomes visible; while a commit lasts, events gather. `acts` carries out what cores ask for,
-//! `wires` carries messages, `weather` lets things go wrong, `clients` uses the nodes.
+//! A node here is the production `Core`, driven as the node's loop drives it: what waits is taken in one turn, its
+//! records are made durable, and only then anything becomes visible; while a commit lasts, events gather. `acts`
+//! carries out what cores ask for, `wires` carries messages, `weather` lets things go wrong, `clients` uses the nodes.
 
 mod acts;
 mod clients;

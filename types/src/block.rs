@@ -134,7 +134,8 @@ impl Lane {
         lane
     }
 
-    /// `keccak256("fusion/v1/head" ‖ parent_head ‖ transactions_root ‖ first_sequence ‖ count ‖ height)`, numbers as 8 bytes big-endian.
+    /// `keccak256("fusion/v1/head" ‖ parent_head ‖ transactions_root ‖ first_sequence ‖ count ‖ height)`, numbers as 8
+    /// bytes big-endian.
     pub fn computed_head(&self, height: Height) -> B256 {
         let mut hasher = Keccak256::new();
         hasher.update(b"fusion/v1/head");

@@ -32,14 +32,15 @@ pub const POWER_TOTAL_MAX: u64 = u64::MAX / 3;
 /// A stream remembers the hashes of at most this many of its last transactions and refuses a repeat. 2 MiB a stream.
 pub const DEDUP_TRANSACTIONS_MAX: usize = 65_536;
 
-/// Transactions older than this many heights are forgotten too, so that the window is rebuilt from a bounded part of the log.
+/// Transactions older than this many heights are forgotten too, so that the window is rebuilt from a bounded part of
+/// the log.
 pub const DEDUP_HEIGHTS_MAX: u64 = 16_384;
 
 /// A header's time may be this far ahead of a validator's clock, in milliseconds.
 pub const CLOCK_DRIFT_MAX_MS: u64 = 500;
 
-/// A proposer that stayed silent is benched for this many heights: it may have been restarting, and on a fast network this
-/// is some seconds.
+/// A proposer that stayed silent is benched for this many heights: it may have been restarting, and on a fast network
+/// this is some seconds.
 pub const BENCH_HEIGHTS_BASE: u64 = 256;
 
 /// Each further miss benches for so many times as long. Every return of a dead proposer costs its height a timeout.

@@ -1,7 +1,8 @@
 //! A block whose body is known to match its header, with its hashes at hand.
 //!
 //! Sealing is the one place where a body is hashed. Everything downstream (check, log, receipts, streams)
-//! takes a [`SealedBlock`] and neither repeats nor forgets that work. The payloads are slices of the block's one encoding.
+//! takes a [`SealedBlock`] and neither repeats nor forgets that work. The payloads are slices of the block's one
+//! encoding.
 
 use alloy_primitives::Bytes;
 
@@ -73,7 +74,8 @@ impl SealedBlock {
         Self::decode(encode(block).into())
     }
 
-    /// Seals a block built here from transactions whose hashes are known, lane by lane: everything is checked but these.
+    /// Seals a block built here from transactions whose hashes are known, lane by lane: everything is checked but
+    /// these.
     ///
     /// # Errors
     /// [`SealError`] names the first thing that does not fit.

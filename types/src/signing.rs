@@ -20,7 +20,8 @@ pub enum VoteKind {
     Precommit,
 }
 
-/// `domain 32 ‖ network 32 ‖ epoch 8 ‖ height 8 ‖ round 4 ‖ kind 1 (1 prevote, 2 precommit) ‖ 1 or 0 for nil ‖ block id 32 (zero for nil)`.
+/// `domain 32 ‖ network 32 ‖ epoch 8 ‖ height 8 ‖ round 4 ‖ kind 1 (1 prevote, 2 precommit) ‖ 1 or 0 for nil ‖ block id
+/// 32 (zero for nil)`.
 pub fn vote_sign_bytes(
     network: NetworkId,
     epoch: Epoch,

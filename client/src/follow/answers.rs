@@ -1,6 +1,7 @@
 //! What nodes answer to a follower, decoded, and whose fault it is where that fails.
 //!
-//! Leaves to others: whether a block is true (`RollupBlock::verify`), and what becomes of a node at fault (`follow.rs`).
+//! Leaves to others: whether a block is true (`RollupBlock::verify`), and what becomes of a node at fault
+//! (`follow.rs`).
 
 use std::time::Duration;
 
@@ -30,7 +31,8 @@ struct NetworkOf {
     network: Hash,
 }
 
-/// Connects, and checks that the node is of the network: a follower of the wrong network would find no liar, only silence.
+/// Connects, and checks that the node is of the network: a follower of the wrong network would find no liar, only
+/// silence.
 pub(super) async fn open(url: &NodeUrl, trust: &Trust, timeout: Duration) -> Result<Connection, Fault> {
     let opened = Connection::open(url, timeout).await;
     let connection = opened.map_err(|error| Fault::Failed(plain(&error)))?;

@@ -1,7 +1,8 @@
 //! Bytes as JSON text: `0x` and lower-case hexadecimal digits, two per byte, one text per value.
 //!
 //! Strict on purpose: an upper-case digit, a missing prefix or a missing byte is refused, so that a document
-//! that was changed in any place does not decode to the same value. What users type is read by [`parse`], which is lenient.
+//! that was changed in any place does not decode to the same value. What users type is read by [`parse`], which is
+//! lenient.
 
 use std::fmt;
 

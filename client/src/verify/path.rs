@@ -8,8 +8,8 @@ enum Level {
     Index(usize),
 }
 
-/// The path (`header.l1Origin.hash`, `laneProof.siblings[2]`) of what stands just before `line` and `column`, both from 1, as
-/// `serde_json` reports them. `the document` at the top level.
+/// The path (`header.l1Origin.hash`, `laneProof.siblings[2]`) of what stands just before `line` and `column`, both from
+/// 1, as `serde_json` reports them. `the document` at the top level.
 pub(super) fn of_place(text: &str, line: usize, column: usize) -> String {
     let start: usize = text
         .split_inclusive('\n')

@@ -154,8 +154,9 @@ impl Bodies {
         due
     }
 
-    /// How long a pushed body may take before it is asked for. A large one over a long path, or one of whose packets some were lost,
-    /// takes longer than usual ones; to ask for it sends all of it again behind the first, and then everything comes later.
+    /// How long a pushed body may take before it is asked for. A large one over a long path, or one of whose packets
+    /// some were lost, takes longer than usual ones; to ask for it sends all of it again behind the first, and then
+    /// everything comes later.
     fn patience(&self) -> Duration {
         (self.usual * 2).clamp(PATIENCE_MIN, PATIENCE_MAX)
     }

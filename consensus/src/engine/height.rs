@@ -75,7 +75,8 @@ pub(super) fn quarantine(guard: &GuardState, height: Height, log: &[WalEntry], w
     (!shown).then_some(last)
 }
 
-/// The log may be ahead of the guard, when the power went between the two: what it shows is signed. Returns whether it was.
+/// The log may be ahead of the guard, when the power went between the two: what it shows is signed. Returns whether it
+/// was.
 pub(super) fn adopt(guard: &mut GuardState, epoch: Epoch, log: &[WalEntry]) -> bool {
     let (before, me) = (*guard, guard.validator());
     for entry in log {
@@ -106,10 +107,11 @@ impl Engine {
         }
     }
 
-    /// Whether to go on listening before anything is signed. A home restored from a copy, even one from before its first
-    /// signature, would have this key sign where it signed before; others know better. What more than a third of power claims, an honest node has seen: up to there this
-    /// node only follows. The wait is bounded: without a quorum in reach nothing is decided by what it signs, but
-    /// two halves of a cluster that start one after the other must not wait for each other for ever.
+    /// Whether to go on listening before anything is signed. A home restored from a copy, even one from before its
+    /// first signature, would have this key sign where it signed before; others know better. What more than a third
+    /// of power claims, an honest node has seen: up to there this node only follows. The wait is bounded: without a
+    /// quorum in reach nothing is decided by what it signs, but two halves of a cluster that start one after the
+    /// other must not wait for each other for ever.
     fn is_meeting(&mut self) -> bool {
         let Some(until) = self.meeting else {
             return false;

@@ -29,8 +29,9 @@ impl Engine {
     /// Ends the waits of this round that can bring nothing.
     ///
     /// The wait for prevotes is for a polka: there is none to come when everybody has prevoted. The wait for precommits
-    /// lets everybody see the polka on which somebody may have locked, so that the next proposer proposes it again: there is
-    /// none to see where a quorum prevoted nil, and none to come when everybody has precommitted and each polka is here.
+    /// lets everybody see the polka on which somebody may have locked, so that the next proposer proposes it again:
+    /// there is none to see where a quorum prevoted nil, and none to come when everybody has precommitted and each
+    /// polka is here.
     pub(super) fn end_vain_waits(&mut self) {
         let round = self.round();
         if self.phase != Phase::Running || self.halted || self.commit.is_some() {
@@ -101,8 +102,8 @@ impl Engine {
         true
     }
 
-    /// Sends what this node said last at this height: whoever missed it needs nothing more to go on. The round's proposal
-    /// belongs to it, whoever made it: its proposer may be gone.
+    /// Sends what this node said last at this height: whoever missed it needs nothing more to go on. The round's
+    /// proposal belongs to it, whoever made it: its proposer may be gone.
     pub(super) fn repeat_own(&mut self, to: Recipient) {
         let (Some(me), Phase::Running) = (self.me, self.phase) else {
             return;
@@ -129,8 +130,8 @@ impl Engine {
         }
     }
 
-    /// Repeats the tip and others' votes when a round does not move: two validators that cannot reach each other may both
-    /// reach this node. A few at a time, so that a large committee is not flooded.
+    /// Repeats the tip and others' votes when a round does not move: two validators that cannot reach each other may
+    /// both reach this node. A few at a time, so that a large committee is not flooded.
     pub(super) fn repeat_others(&mut self) {
         let round = self.round();
         if self.repeated.replace(round) != Some(round) {

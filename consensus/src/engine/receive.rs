@@ -292,8 +292,8 @@ impl Engine {
         books.into_iter().find(|book| book.height() == height)
     }
 
-    /// The first vote in a place is kept as well: the one that contradicts it may be later still. Rounds that nobody was heard
-    /// in are no news of a height that is over, so that a signer cannot fill the book with them.
+    /// The first vote in a place is kept as well: the one that contradicts it may be later still. Rounds that nobody
+    /// was heard in are no news of a height that is over, so that a signer cannot fill the book with them.
     fn late_vote(&mut self, vote: &SignedVote) -> Result<(), Fault> {
         let network = self.network;
         let committee = self.schedule.committee(vote.height).clone();
@@ -338,8 +338,8 @@ impl Engine {
             && header.committee == self.schedule.committee_hash(height)
     }
 
-    /// Whether a block built by `builder` may be what `proposal` proposes: a fresh block is the proposer's own, one that
-    /// is proposed again was somebody's in a round up to its polka's.
+    /// Whether a block built by `builder` may be what `proposal` proposes: a fresh block is the proposer's own, one
+    /// that is proposed again was somebody's in a round up to its polka's.
     pub(super) fn proposer_fits(&self, builder: ValidatorId, proposal: &SignedProposal) -> bool {
         match proposal.valid_round {
             None => builder == proposal.proposer,

@@ -1,9 +1,10 @@
 //! What others have seen of this node's key that this process did not sign.
 //!
-//! The guard records every signature before it leaves, so a message under this key above the guard's last place comes from
-//! another life of the key: a newer copy of this home, or a process that runs beside this one. A node that
-//! is silent stays silent up to that height; a node that votes stops, for two voices of one key can contradict each other.
-//! Validators tell each other at every connection what they last heard of the other, so that both lives learn of it.
+//! The guard records every signature before it leaves, so a message under this key above the guard's last place comes
+//! from another life of the key: a newer copy of this home, or a process that runs beside this one. A node that
+//! is silent stays silent up to that height; a node that votes stops, for two voices of one key can contradict each
+//! other. Validators tell each other at every connection what they last heard of the other, so that both lives learn of
+//! it.
 
 use fusion_types::{Certificate, Height, VoteKind};
 
@@ -102,8 +103,8 @@ impl Engine {
         self.is_foreign(proposal.height, |guard| guard.check_proposal(epoch, proposal))
     }
 
-    /// Below the last height that it knows of, by vote or proposal, the guard cannot tell: old messages prove nothing. Up to
-    /// the quarantine the other life is known.
+    /// Below the last height that it knows of, by vote or proposal, the guard cannot tell: old messages prove nothing.
+    /// Up to the quarantine the other life is known.
     fn is_foreign(&self, height: Height, check: impl FnOnce(&GuardState) -> GuardVerdict) -> bool {
         let last = self.guard().and_then(GuardState::height);
         if last.is_some_and(|last| height < last) || self.quarantine.is_some_and(|until| height <= until) {

@@ -136,7 +136,8 @@ fn a_home_copied_in_the_middle_of_a_height_is_restored_like_any_other() {
     }
 }
 
-/// The power went between the log and the guard, and a third node is gone: without this one nothing is decided any more.
+/// The power went between the log and the guard, and a third node is gone: without this one nothing is decided any
+/// more.
 #[test]
 fn a_log_ahead_of_its_guard_vouches_for_itself() {
     for seed in 0..10 {

@@ -1,8 +1,8 @@
 //! `fusion bench`: loads a cluster and measures it.
 //!
-//! An open loop: transactions are due at fixed times whatever the cluster does, and latency counts from the due time, so that a stall
-//! shows in full (no coordinated omission). The generator is built to be cheap, because it shares the machine with the nodes that it
-//! measures; its own CPU time is part of the report. Linux only, for `/proc`.
+//! An open loop: transactions are due at fixed times whatever the cluster does, and latency counts from the due time,
+//! so that a stall shows in full (no coordinated omission). The generator is built to be cheap, because it shares the
+//! machine with the nodes that it measures; its own CPU time is part of the report. Linux only, for `/proc`.
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;

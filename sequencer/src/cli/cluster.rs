@@ -1,7 +1,8 @@
 //! Which nodes the client commands talk to: those given by `--url`, or those of a devnet on this machine.
 //!
-//! A running devnet leaves `devnet.json` in its home folder, and a link to a home that is not in the temporary folder there. Without any option
-//! the newest one found there is taken, so that `fusion devnet` in one terminal and `fusion bench` in another need no address.
+//! A running devnet leaves `devnet.json` in its home folder, and a link to a home that is not in the temporary folder
+//! there. Without any option the newest one found there is taken, so that `fusion devnet` in one terminal and `fusion
+//! bench` in another need no address.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

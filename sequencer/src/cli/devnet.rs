@@ -2,8 +2,8 @@
 //!
 //! Promises: ready means that every node has a decided block; Ctrl-C leaves no process behind; if this process is
 //! killed its nodes end too (they watch the pipe on their stdin). A node that dies is reported, and the
-//! others go on: whoever killed it may start it again by hand with the command shown. It then belongs to the network again: `devnet.json`
-//! holds its new process, found by the lock of its home, and Ctrl-C ends it too.
+//! others go on: whoever killed it may start it again by hand with the command shown. It then belongs to the network
+//! again: `devnet.json` holds its new process, found by the lock of its home, and Ctrl-C ends it too.
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;

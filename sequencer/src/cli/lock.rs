@@ -1,7 +1,7 @@
 //! The lock of a home folder: held by the process that runs there, which writes its id into the file.
 //!
-//! Promises: the system lets go of the lock when the process ends, however it ends; so a lock that is held means a process that lives,
-//! and the id in the file means nothing without it.
+//! Promises: the system lets go of the lock when the process ends, however it ends; so a lock that is held means a
+//! process that lives, and the id in the file means nothing without it.
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -1,9 +1,10 @@
 //! `fusion relay`: a network between nodes that delays, loses, doubles, cuts and slows their datagrams.
 //!
-//! For experiments, on kernels without netem too. Nodes talk to addresses of the relay instead of each other's; what crosses which
-//! direction how is set at the start and changed at any time by lines of JSON. `fusion devnet --wan` runs one inside. Promises constant
-//! memory (`shape`, `schedule`), order within a direction unless asked otherwise, and the same chances for the same seed.
-//! In reading order: `shape` decides on a datagram, `schedule` holds it, `engine` moves it, `control` and `server` take orders.
+//! For experiments, on kernels without netem too. Nodes talk to addresses of the relay instead of each other's; what
+//! crosses which direction how is set at the start and changed at any time by lines of JSON. `fusion devnet --wan` runs
+//! one inside. Promises constant memory (`shape`, `schedule`), order within a direction unless asked otherwise, and the
+//! same chances for the same seed. In reading order: `shape` decides on a datagram, `schedule` holds it, `engine` moves
+//! it, `control` and `server` take orders.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _, UdpSocket};
 use std::os::unix::net::UnixStream;

@@ -107,8 +107,8 @@ struct Stops {
     interrupt: Signal,
     hangup: Signal,
     parent: mpsc::Receiver<()>,
-    // Nobody reads it. That it is caught makes a write beyond the limit of file sizes an error, a full disk to the store, and not the
-    // end of the process.
+    // Nobody reads it. That it is caught makes a write beyond the limit of file sizes an error, a full disk to the
+    // store, and not the end of the process.
     _file_size: Signal,
     // Keeps `parent` open when nobody watches stdin.
     _parent: mpsc::Sender<()>,
@@ -184,7 +184,8 @@ fn harden() {
     }
 }
 
-/// Ends the process with code 70 when any thread panics, but for the index and its database: what they lose is built again.
+/// Ends the process with code 70 when any thread panics, but for the index and its database: what they lose is built
+/// again.
 fn end_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();

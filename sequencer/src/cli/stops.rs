@@ -1,4 +1,5 @@
-//! What ends a command that runs until it is told: Ctrl-C, a supervisor, the terminal that closes, or the parent that ends.
+//! What ends a command that runs until it is told: Ctrl-C, a supervisor, the terminal that closes, or the parent that
+//! ends.
 
 use std::io::Read as _;
 

@@ -110,7 +110,8 @@ impl Core {
     }
 
     /// Consensus asks whether a proposal is right. A right one is logged before anything can be signed for it. One
-    /// whose time is still ahead of our clock gets its answer when the clock is there: the only verdict that may change.
+    /// whose time is still ahead of our clock gets its answer when the clock is there: the only verdict that may
+    /// change.
     pub(super) fn check_block(&mut self, now: Now, asked: Asked, actions: &mut Vec<Action>) -> Option<Input> {
         let Asked { height, round, block } = &asked;
         let outcome = self.check(now, block);
@@ -215,7 +216,8 @@ impl Core {
             ))
         };
         if let Err(reason) = applied {
-            // More than two thirds signed what our own rules refuse: only a broken node or a broken committee gets here.
+            // More than two thirds signed what our own rules refuse: only a broken node or a broken committee gets
+            // here.
             actions.push(Action::Fatal(format!(
                 "a decided block does not continue the replicated state: {reason}"
             )));

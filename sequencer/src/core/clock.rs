@@ -1,15 +1,15 @@
 //! What the others' proposals say of this node's clock.
 //!
-//! Promises: one proposer with a wrong clock does not make this node doubt its own. Leaves to others: to tell people. A proposal comes late
-//! for many reasons, but from the future for one alone, so only a clock that is behind shows here; one that is ahead shows at the
-//! others, whose logs name the proposer.
+//! Promises: one proposer with a wrong clock does not make this node doubt its own. Leaves to others: to tell people. A
+//! proposal comes late for many reasons, but from the future for one alone, so only a clock that is behind shows here;
+//! one that is ahead shows at the others, whose logs name the proposer.
 
 use std::collections::BTreeMap;
 
 use fusion_types::ValidatorId;
 
-/// By how much the last proposal of each other member was ahead of this node's clock when it came, in milliseconds. Bounded by the
-/// committee: consensus asks about blocks of members alone.
+/// By how much the last proposal of each other member was ahead of this node's clock when it came, in milliseconds.
+/// Bounded by the committee: consensus asks about blocks of members alone.
 #[derive(Debug, Default)]
 pub(super) struct Clocks(BTreeMap<ValidatorId, i64>);
 
@@ -24,8 +24,8 @@ impl Clocks {
         }
     }
 
-    /// By how much the others' clocks are ahead of ours: the median, below zero by the proposals' way here when all is well. Nothing
-    /// until two have proposed: between two clocks nobody can tell which is wrong.
+    /// By how much the others' clocks are ahead of ours: the median, below zero by the proposals' way here when all is
+    /// well. Nothing until two have proposed: between two clocks nobody can tell which is wrong.
     pub(super) fn ahead_ms(&self) -> Option<i64> {
         let mut ahead: Vec<i64> = self.0.values().copied().collect();
         ahead.sort_unstable();

@@ -1,7 +1,9 @@
-//! `/metrics`, `/livez` and `/readyz` over HTTP, on a port of their own: whoever scrapes cannot call, and a flood of calls cannot hide a dead node.
+//! `/metrics`, `/livez` and `/readyz` over HTTP, on a port of their own: whoever scrapes cannot call, and a flood of
+//! calls cannot hide a dead node.
 //!
-//! `/livez` fails when a restart helps: the node thread stands still, or the disk failed. `/readyz` fails while the node is of
-//! no use to others: each check has a name, `?verbose` lists them, `?exclude=name` leaves one out (as Kubernetes' own probes do).
+//! `/livez` fails when a restart helps: the node thread stands still, or the disk failed. `/readyz` fails while the
+//! node is of no use to others: each check has a name, `?verbose` lists them, `?exclude=name` leaves one out (as
+//! Kubernetes' own probes do).
 
 use std::future::Future;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! The process itself in numbers, under the names that every Prometheus client uses, read from `/proc/self` at each scrape.
+//! The process itself in numbers, under the names that every Prometheus client uses, read from `/proc/self` at each
+//! scrape.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,9 +1,9 @@
 //! Answers handshakes, without letting strangers use up what validators need.
 //!
 //! Promises bounded work for handshakes that nobody authenticated yet: a bound on how many run at once in all and
-//! for each address, proof of address when many run, and a rate for each address that brings unknown keys or breaks off.
-//! Addresses of validators have no rate and a reserve of their own: strangers, even at the same address, cannot lock
-//! a validator out.
+//! for each address, proof of address when many run, and a rate for each address that brings unknown keys or breaks
+//! off. Addresses of validators have no rate and a reserve of their own: strangers, even at the same address, cannot
+//! lock a validator out.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};

@@ -1,8 +1,8 @@
 //! Keeps this node connected to one validator.
 //!
 //! Promises an attempt as soon as a connection is lost, then jittered pauses that double, and never more than one
-//! attempt at a time. The name of the address is resolved anew for each attempt, and every address it has gets its turn.
-//! Either node of a pair dials: the one with the lower id at once, the other a little later, so that normally
+//! attempt at a time. The name of the address is resolved anew for each attempt, and every address it has gets its
+//! turn. Either node of a pair dials: the one with the lower id at once, the other a little later, so that normally
 //! one handshake is enough, and a node that can be reached from one side only is still connected.
 
 use std::net::SocketAddr;

@@ -1,9 +1,9 @@
 //! Who is connected, who may be, and which connection of a pair lives.
 //!
 //! Either node of a pair may dial; promises that both end with the same single connection. Of two
-//! connections by the same node the newer lives: a node dials again only when it has lost the older. Of two by different
-//! nodes the one lives that the node with the lower id dialed. Both ends apply the same rule to the same pair of
-//! connections, and the dialing end calls itself connected only once the other end has taken it.
+//! connections by the same node the newer lives: a node dials again only when it has lost the older. Of two by
+//! different nodes the one lives that the node with the lower id dialed. Both ends apply the same rule to the same pair
+//! of connections, and the dialing end calls itself connected only once the other end has taken it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

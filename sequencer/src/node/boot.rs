@@ -73,7 +73,8 @@ pub async fn run(config: Config, keys: Keys, genesis: Genesis, stop: watch::Rece
     let mut reporter = Reporter::new(&config, &keys, &genesis, metrics.clone());
     reporter.evidence(core.evidence());
     let (handle, end) = NodeHandle::new(genesis.clone(), reader.clone(), reporter.status(&core));
-    // Users are served as long as the node thread runs: it ends when the process is told to stop, and when going on would break a promise.
+    // Users are served as long as the node thread runs: it ends when the process is told to stop, and when going on
+    // would break a promise.
     let (ended, end_of_node) = watch::channel(false);
     let rpc = start_rpc(&config, handle.clone(), metrics.clone(), end_of_node.clone()).await?;
     start_metrics(&config, &handle, &metrics, end_of_node).await?;
@@ -157,7 +158,8 @@ fn guard_command(config: &Config) -> String {
     )
 }
 
-/// A guard that is there and of no use: what it remembered is lost, and only a person can say from where on the key may sign.
+/// A guard that is there and of no use: what it remembered is lost, and only a person can say from where on the key may
+/// sign.
 fn unusable_guard(config: &Config, what: &dyn std::fmt::Display) -> ExitError {
     ExitError::config(format_args!(
         "storage.guard_dir: {what}; {}, where H is one more than the network's height now: it moves the file aside",
@@ -348,11 +350,12 @@ fn damaged(config: &Config, what: &dyn std::fmt::Display) -> ExitError {
     ExitError::new(Exit::Storage, format_args!("{what}: `{command}`"))
 }
 
-/// Creates the sign guard of `key`: nothing at or below `height` will be signed. A guard that is of no use to this key is moved aside;
-/// returns where it is then.
+/// Creates the sign guard of `key`: nothing at or below `height` will be signed. A guard that is of no use to this key
+/// is moved aside; returns where it is then.
 ///
 /// # Errors
-/// Code 78 if a usable guard is there already or the node's log shows that `height` is too low, 71 if it cannot be written.
+/// Code 78 if a usable guard is there already or the node's log shows that `height` is too low, 71 if it cannot be
+/// written.
 pub fn create_guard(
     config: &Config,
     genesis: &Genesis,

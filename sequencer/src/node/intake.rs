@@ -1,9 +1,9 @@
 //! From frames to messages: decoding, sealing and ingress checks.
 //!
-//! Promises: the node thread works on nothing that does not decode; a peer that sends such a thing is disconnected and named.
-//! A vote is decoded by the node thread itself, for a task between would cost more than its 150 bytes; everything larger
-//! elsewhere, bodies by a task of their own, so that hashing never delays a vote. All queues are bounded: while one is full,
-//! the peers' streams that lead into it are not read.
+//! Promises: the node thread works on nothing that does not decode; a peer that sends such a thing is disconnected and
+//! named. A vote is decoded by the node thread itself, for a task between would cost more than its 150 bytes;
+//! everything larger elsewhere, bodies by a task of their own, so that hashing never delays a vote. All queues are
+//! bounded: while one is full, the peers' streams that lead into it are not read.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,8 +1,9 @@
 //! What peers signed and this node sent, written to a file for a judge who was not there.
 //!
-//! QUIC is encrypted, so only the nodes themselves can say who signed what. Off unless `debug.record` names a file; `deploy/chaos/` reads it.
-//! Promises that the node never waits for it: a full queue, a failed write or a full file costs lines, told once, and nothing else.
-//! Not durable: a killed node may lose its last lines. What others received from it stands in theirs.
+//! QUIC is encrypted, so only the nodes themselves can say who signed what. Off unless `debug.record` names a file;
+//! `deploy/chaos/` reads it. Promises that the node never waits for it: a full queue, a failed write or a full file
+//! costs lines, told once, and nothing else. Not durable: a killed node may lose its last lines. What others received
+//! from it stands in theirs.
 
 use std::fmt::Write as _;
 use std::fs::File;

@@ -176,8 +176,8 @@ impl Reporter {
         }
     }
 
-    /// How far behind this node is. While it has not heard the tips of a quorum it cannot know, and says 1 at least: what
-    /// it does not find may be decided all the same.
+    /// How far behind this node is. While it has not heard the tips of a quorum it cannot know, and says 1 at least:
+    /// what it does not find may be decided all the same.
     fn lag(&self, core: &Core, height: u64) -> u64 {
         let members = self.committee.validators();
         let own = self

@@ -1,7 +1,7 @@
 //! Every error that RPC answers: code, message with the numbers, `data` with a stable name.
 //!
-//! Codes: JSON-RPC 2.0 and EIP-1474 where they have one, the pool's own from [`Reject::code`], EIP-7966's for the `…Sync` calls.
-//! No message names a path, a key or a place in the code.
+//! Codes: JSON-RPC 2.0 and EIP-1474 where they have one, the pool's own from [`Reject::code`], EIP-7966's for the
+//! `…Sync` calls. No message names a path, a key or a place in the code.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Who waits for which transaction.
 //!
-//! One task follows the log and looks every decided transaction up among those waited for, so that a waiting user costs a map
-//! entry and not a task that reads blocks. A waiter registers before it submits: a decision cannot slip between.
+//! One task follows the log and looks every decided transaction up among those waited for, so that a waiting user costs
+//! a map entry and not a task that reads blocks. A waiter registers before it submits: a decision cannot slip between.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};

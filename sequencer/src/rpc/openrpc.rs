@@ -1,6 +1,7 @@
 //! The table of methods: who is served where, what it takes and gives; and the OpenRPC document made of it.
 //!
-//! The same table decides which path serves a method and which names metrics may use as labels. A test holds it equal to what is registered.
+//! The same table decides which path serves a method and which names metrics may use as labels. A test holds it equal
+//! to what is registered.
 
 use fusion_client::json::{Hash, Timeout};
 use serde::Deserialize as _;

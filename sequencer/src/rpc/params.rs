@@ -1,7 +1,8 @@
 //! Parameters of methods: decoded, and explained where that fails.
 //!
-//! Promises: whoever gives a wrong parameter is told of which method it is, which one, what was given and what is expected: in the words of the
-//! table of methods (`openrpc.rs`), never in those of a decoder. Costs nothing while parameters are right.
+//! Promises: whoever gives a wrong parameter is told of which method it is, which one, what was given and what is
+//! expected: in the words of the table of methods (`openrpc.rs`), never in those of a decoder. Costs nothing while
+//! parameters are right.
 
 use jsonrpsee::Extensions;
 use jsonrpsee::types::{ErrorObjectOwned, Params};

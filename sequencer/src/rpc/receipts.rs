@@ -1,6 +1,7 @@
 //! Receipts of decided transactions, made from trees that are built once per lane.
 //!
-//! Users who wait for their receipts ask at the same moment for the same block: without the trees at hand each would hash the whole lane again.
+//! Users who wait for their receipts ask at the same moment for the same block: without the trees at hand each would
+//! hash the whole lane again.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

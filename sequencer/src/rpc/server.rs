@@ -1,7 +1,7 @@
 //! Sockets: who may connect, how long they may take, and which path a connection is on.
 //!
-//! HTTP/1.1 alone, so that HTTP/2's floods have nothing to reach. A connection that sends nothing, reads nothing or dribbles is closed;
-//! what comes from it is not read while it does not read what it asked for.
+//! HTTP/1.1 alone, so that HTTP/2's floods have nothing to reach. A connection that sends nothing, reads nothing or
+//! dribbles is closed; what comes from it is not read while it does not read what it asked for.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -37,7 +37,8 @@ use paced::Paced;
 /// How long connections may take to end when the node stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// After a failure to accept (too many open files, mostly) the next attempt waits this long, so that the loop does not spin.
+/// After a failure to accept (too many open files, mostly) the next attempt waits this long, so that the loop does not
+/// spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Items that may wait for one connection's socket, beside the one being written.
@@ -337,7 +338,8 @@ async fn read_body(mut body: Incoming, limit: u32) -> Result<Vec<u8>, Body> {
     Ok(bytes)
 }
 
-/// Refuses an id that is no number, text or null, or that is there twice. Otherwise jsonrpsee would take the call for a notification and say nothing.
+/// Refuses an id that is no number, text or null, or that is there twice. Otherwise jsonrpsee would take the call for a
+/// notification and say nothing.
 fn check_id(body: &[u8]) -> Result<(), ErrorObjectOwned> {
     #[derive(serde::Deserialize)]
     struct Call {
@@ -374,7 +376,8 @@ fn config(rpc: &Rpc) -> ServerConfig {
         .build()
 }
 
-/// `/` is `Some(None)`, `/rollup/<id>` that rollup, everything else `None`. The id is decimal, as the genesis writes it.
+/// `/` is `Some(None)`, `/rollup/<id>` that rollup, everything else `None`. The id is decimal, as the genesis writes
+/// it.
 fn path_rollup(path: &str) -> Option<Option<RollupId>> {
     if path.is_empty() || path == "/" {
         return Some(None);

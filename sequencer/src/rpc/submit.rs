@@ -1,7 +1,8 @@
 //! Submitting: the path that must be cheap. All transactions of one request become one submission to the node thread.
 //!
 //! [`Gate`] stands between the transport and the methods. It knows which path serves which method, bounds the calls in
-//! progress, counts the answers, and takes the transactions of a batch together; everything else it hands on, one call after the other.
+//! progress, counts the answers, and takes the transactions of a batch together; everything else it hands on, one call
+//! after the other.
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -1,8 +1,9 @@
 //! `fusion_subscribe`: follow a stream, the heads, or receipts over WebSocket.
 //!
-//! A subscriber has no queue: it has a cursor into the log, and its task reads the next block when the socket has taken the last
-//! item. So a slow reader costs nothing but its own delay; one that takes nothing for a while is told where it stood and cut off, and resumes
-//! from there on any node. Items of one connection are made and sent one at a time, which bounds what waits for its socket.
+//! A subscriber has no queue: it has a cursor into the log, and its task reads the next block when the socket has taken
+//! the last item. So a slow reader costs nothing but its own delay; one that takes nothing for a while is told where it
+//! stood and cut off, and resumes from there on any node. Items of one connection are made and sent one at a time,
+//! which bounds what waits for its socket.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

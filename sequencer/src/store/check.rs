@@ -1,9 +1,9 @@
 //! The full check of a block log: `fusion db check`.
 //!
-//! Promises: it trusts nothing but the genesis. Every checksum, every block's body against its header, every certificate, the
-//! chain, the streams, the header's committee and state root are verified, and every segment's header against the
-//! state that follows from the blocks before it. It writes nothing. Leaves to others: WAL and guard, of which the start itself sees
-//! all there is to see, and the index, which is built again at any doubt.
+//! Promises: it trusts nothing but the genesis. Every checksum, every block's body against its header, every
+//! certificate, the chain, the streams, the header's committee and state root are verified, and every segment's header
+//! against the state that follows from the blocks before it. It writes nothing. Leaves to others: WAL and guard, of
+//! which the start itself sees all there is to see, and the index, which is built again at any doubt.
 
 use std::path::Path;
 
@@ -39,11 +39,12 @@ pub struct Report {
     pub torn_bytes: u64,
 }
 
-/// Verifies everything in the log below `home`. `progress` is called now and then with the bytes that were verified and the bytes in
-/// all.
+/// Verifies everything in the log below `home`. `progress` is called now and then with the bytes that were verified and
+/// the bytes in all.
 ///
 /// # Errors
-/// The first damage found; [`StoreError::Locked`] while a node runs on the folder; [`StoreError::Io`] if there is no log.
+/// The first damage found; [`StoreError::Locked`] while a node runs on the folder; [`StoreError::Io`] if there is no
+/// log.
 pub fn check(
     volume: &dyn Volume,
     home: &Path,
@@ -202,8 +203,8 @@ impl<'a> Check<'a> {
     }
 }
 
-/// Applies a block to the state before it, if the committee decided it and everything in its header follows from that state.
-/// Otherwise the state stays as it is.
+/// Applies a block to the state before it, if the committee decided it and everything in its header follows from that
+/// state. Otherwise the state stays as it is.
 ///
 /// # Errors
 /// What does not fit.

@@ -1,7 +1,7 @@
 //! What the store does with files, with errors that name what was tried on which file.
 //!
-//! Promises: a file that [`replace`] created is whole and findable after a power cut. Leaves to others: the system calls
-//! (`local.rs`), and all formats.
+//! Promises: a file that [`replace`] created is whole and findable after a power cut. Leaves to others: the system
+//! calls (`local.rs`), and all formats.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,8 +24,8 @@ pub(super) fn create_dir(volume: &dyn Volume, path: &Path) -> Result<(), StoreEr
     path.parent().map_or(Ok(()), |parent| sync_dir(volume, parent))
 }
 
-/// Makes the name of a folder durable that a process may have created and not lived to sync. Where the folder above may not be read, nobody
-/// like us has created it.
+/// Makes the name of a folder durable that a process may have created and not lived to sync. Where the folder above may
+/// not be read, nobody like us has created it.
 pub(super) fn settle_name(volume: &dyn Volume, folder: &Path) -> Result<(), StoreError> {
     match folder.parent().map_or(Ok(()), |parent| sync_dir(volume, parent)) {
         Err(StoreError::Io { error, .. }) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
@@ -53,8 +53,9 @@ pub(super) fn open(volume: &dyn Volume, path: &Path) -> Result<Arc<dyn VolumeFil
     volume.open(path).map_err(|e| StoreError::io("open", path, e))
 }
 
-/// Opens a file that another process may have written and not lived to sync: what is read from it is durable. A sync that failed leaves bytes in
-/// memory that the system takes for written; they are dropped, and what is on the disk is read instead.
+/// Opens a file that another process may have written and not lived to sync: what is read from it is durable. A sync
+/// that failed leaves bytes in memory that the system takes for written; they are dropped, and what is on the disk is
+/// read instead.
 pub(super) fn open_settled(volume: &dyn Volume, path: &Path) -> Result<Arc<dyn VolumeFile>, StoreError> {
     let file = open(volume, path)?;
     settle(&*file, path)?;
@@ -125,7 +126,8 @@ pub(super) fn publish(volume: &dyn Volume, path: &Path) -> Result<(), StoreError
     path.parent().map_or(Ok(()), |parent| sync_dir(volume, parent))
 }
 
-/// Gives a file a name under which nobody looks for it, and returns that name. It is durable with the next sync of the folder.
+/// Gives a file a name under which nobody looks for it, and returns that name. It is durable with the next sync of the
+/// folder.
 pub(super) fn move_aside(volume: &dyn Volume, path: &Path) -> Result<PathBuf, StoreError> {
     let aside = name_aside(volume, path)?;
     let renamed = volume.rename(path, &aside);

@@ -1,7 +1,7 @@
 //! The evidence file: what convicts validators, kept across starts.
 //!
-//! Its content proves itself by its signatures, so it has no checksum and no part in a commit. A file that cannot be read
-//! costs old evidence and never a start: it is put aside for a person to look at.
+//! Its content proves itself by its signatures, so it has no checksum and no part in a commit. A file that cannot be
+//! read costs old evidence and never a start: it is put aside for a person to look at.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -3,12 +3,13 @@
 //! The order of a commit: a decision is durable before the guard that follows it, and before a record of the WAL
 //! overwrites a height that this very batch decides; all else is synced at the same time, each file once. Space is
 //! reserved before anything is written, so a full disk refuses a batch as a whole. A failed write or sync after that is
-//! fatal: nobody knows what is on the disk then, and syncing again would not tell. Opening syncs what it finds, drops what memory holds of it, and reads the
-//! disk: a process that was killed may have written it, one whose sync failed may have left in memory what is not on the disk.
+//! fatal: nobody knows what is on the disk then, and syncing again would not tell. Opening syncs what it finds, drops
+//! what memory holds of it, and reads the disk: a process that was killed may have written it, one whose sync failed
+//! may have left in memory what is not on the disk.
 //!
-//! Promises: what [`Files::commit`] returned `Ok` for is what [`Files::open`] finds, whatever happened in between, or the damage is named:
-//! in an error, in [`WalStatus`](super::WalStatus), or by a guard that knows more than the write-ahead log. Leaves to others: the index
-//! (`store.rs`), and the threads that may wait for the disk (`flush.rs`).
+//! Promises: what [`Files::commit`] returned `Ok` for is what [`Files::open`] finds, whatever happened in between, or
+//! the damage is named: in an error, in [`WalStatus`](super::WalStatus), or by a guard that knows more than the
+//! write-ahead log. Leaves to others: the index (`store.rs`), and the threads that may wait for the disk (`flush.rs`).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -222,7 +223,8 @@ impl Files {
         let wal_waits = decisions > 1;
         let wal = staged.wal.as_ref();
         let redo = wal.and_then(|(height, write)| self.wal.redo_of(*height, write));
-        // A guard ahead of the log would silence this node for nothing, and so would one ahead of the WAL that cannot bring the WAL after it.
+        // A guard ahead of the log would silence this node for nothing, and so would one ahead of the WAL that cannot
+        // bring the WAL after it.
         let guard_waits = decisions > 0 || redo.is_some() != staged.wal.is_some();
         let mut files: Vec<Written> = log.into_iter().collect();
         if !wal_waits {
@@ -289,8 +291,8 @@ struct Stage {
     guard: Option<Bytes>,
 }
 
-/// The tip is what this node builds on, so its certificate is verified at every start. Certificates of other epochs than the
-/// genesis' are left to the full check.
+/// The tip is what this node builds on, so its certificate is verified at every start. Certificates of other epochs
+/// than the genesis' are left to the full check.
 fn verify_tip(decided: &DecidedBlock, genesis: &Genesis, log: &Log) -> Result<(), StoreError> {
     let committee = genesis.committee();
     if decided.certificate.epoch != committee.epoch() {

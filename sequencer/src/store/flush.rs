@@ -2,10 +2,11 @@
 //!
 //! A sync is nearly all waiting, and on a busy machine most of that is waiting for a processor afterwards. Two threads
 //! that do nothing else let the three files of a commit wait together: measured on two busy cores, 0.5 ms for three
-//! files instead of 14 ms one after the other. How many threads there are is the volume's to say: without any, files are synced in their order.
+//! files instead of 14 ms one after the other. How many threads there are is the volume's to say: without any, files
+//! are synced in their order.
 //!
-//! Promises: [`Flusher::flush`] returns when every file is durable, or with an error when one of them may not be. Leaves to
-//! others: which files may be synced together (`store.rs`).
+//! Promises: [`Flusher::flush`] returns when every file is durable, or with an error when one of them may not be.
+//! Leaves to others: which files may be synced together (`store.rs`).
 
 use std::path::PathBuf;
 use std::sync::Arc;

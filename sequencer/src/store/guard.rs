@@ -1,8 +1,8 @@
 //! The guard file: the last signatures of this node's key, durable before a signature leaves.
 //!
 //! `state` has two places of 64 KiB that are written in turn. At its end a place has the same slot
-//! twice, each in a sector and a page of its own, and right before them the *redo*: the bytes that the same commit writes to the write-ahead log. All are
-//! written at once. A slot:
+//! twice, each in a sector and a page of its own, and right before them the *redo*: the bytes that the same commit
+//! writes to the write-ahead log. All are written at once. A slot:
 //!
 //! | offset | bytes | what |
 //! |---|---|---|
@@ -16,20 +16,24 @@
 //! | 500 | 4 | CRC32C of all above |
 //! | 504 | 8 | zero |
 //!
-//! **Why a redo.** Guard and write-ahead log are synced at the same time. When the power goes in between, the guard may know of a signature that the
-//! log does not show, as if the log had been lost; the key would have to be silent at that height. When the power of many nodes goes at once, that can
-//! be too many, and the height is never decided. So the guard carries what the log needs to catch up, and a start writes it there. A redo that
-//! is itself torn, while the log lacks its bytes too, belongs to a commit that never ended: nothing of it has left, and the place before it counts.
+//! **Why a redo.** Guard and write-ahead log are synced at the same time. When the power goes in between, the guard may
+//! know of a signature that the log does not show, as if the log had been lost; the key would have to be silent at that
+//! height. When the power of many nodes goes at once, that can be too many, and the height is never decided. So the
+//! guard carries what the log needs to catch up, and a start writes it there. A redo that is itself torn, while the log
+//! lacks its bytes too, belongs to a commit that never ended: nothing of it has left, and the place before it counts.
 //!
-//! **Why two slots, and doubt.** The first contents go to both places, so that neither is ever empty, and each write's number is one above that
-//! of the other place. One damaged slot costs nothing: the place has another, and the next write but one makes it whole. A place without a sound slot,
-//! or with a number that is further behind or the same again, may have held the newest contents: then what is found is *doubtful*, and the key must sign nothing
-//! at the height in progress. What the file alone cannot show is that all of it was swapped for an older copy. The write-ahead log can: it
-//! holds every own signature of the height in progress, durable before any of them leaves, and consensus takes what it shows for signed.
+//! **Why two slots, and doubt.** The first contents go to both places, so that neither is ever empty, and each write's
+//! number is one above that of the other place. One damaged slot costs nothing: the place has another, and the next
+//! write but one makes it whole. A place without a sound slot, or with a number that is further behind or the same
+//! again, may have held the newest contents: then what is found is *doubtful*, and the key must sign nothing
+//! at the height in progress. What the file alone cannot show is that all of it was swapped for an older copy. The
+//! write-ahead log can: it holds every own signature of the height in progress, durable before any of them leaves, and
+//! consensus takes what it shows for signed.
 //!
-//! Promises: a write that is torn leaves the contents before it; contents that come back and are not doubtful are the last that were
-//! durable, in a file that is not an older one; a file that exists has a readable slot unless it was damaged, and then that is an error and never
-//! an empty guard. Leaves to others: what the contents mean, and the lock of the folder (`files.rs`); putting a redo into the log (`wal.rs`).
+//! Promises: a write that is torn leaves the contents before it; contents that come back and are not doubtful are the
+//! last that were durable, in a file that is not an older one; a file that exists has a readable slot unless it was
+//! damaged, and then that is an error and never an empty guard. Leaves to others: what the contents mean, and the lock
+//! of the folder (`files.rs`); putting a redo into the log (`wal.rs`).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -61,8 +65,8 @@ const COPY_DISTANCE: usize = 4096;
 /// Largest redo, in bytes: the write-ahead records of one commit among 128 validators fit.
 pub(super) const REDO_BYTES_MAX: usize = PLACE_BYTES - COPY_DISTANCE - SLOT_BYTES;
 
-/// Places have pages of their own, so that writing one cannot tear the other. The slots are at the end: a disk that writes in order has the redo
-/// before it has them.
+/// Places have pages of their own, so that writing one cannot tear the other. The slots are at the end: a disk that
+/// writes in order has the redo before it has them.
 const PLACE_BYTES: usize = 64 * 1024;
 const PLACE_DISTANCE: u64 = PLACE_BYTES as u64;
 const SLOTS_AT: usize = PLACE_BYTES - COPY_DISTANCE - SLOT_BYTES;
@@ -133,11 +137,13 @@ struct Place {
     is_whole: bool,
 }
 
-/// Writes the first guard file of a folder, or a new one in the place of one that is of no use: unreadable, of another network, or with
-/// contents that `usable` does not accept. That file is moved aside, never deleted; returns where it is now.
+/// Writes the first guard file of a folder, or a new one in the place of one that is of no use: unreadable, of another
+/// network, or with contents that `usable` does not accept. That file is moved aside, never deleted; returns where it
+/// is now.
 ///
 /// # Errors
-/// [`StoreError::Order`] if there is a usable one already; [`StoreError::Io`] or [`StoreError::Full`] when it cannot be written.
+/// [`StoreError::Order`] if there is a usable one already; [`StoreError::Io`] or [`StoreError::Full`] when it cannot be
+/// written.
 pub fn create(
     volume: &Arc<dyn Volume>,
     dir: &Path,
@@ -179,8 +185,8 @@ pub fn path_in(dir: &Path) -> PathBuf {
 }
 
 impl Guard {
-    /// Opens the guard in `dir`; no contents if there is no file. `is_shown` tells whether the write-ahead log has the bytes of a redo with
-    /// this height, salt, offset, length and checksum.
+    /// Opens the guard in `dir`; no contents if there is no file. `is_shown` tells whether the write-ahead log has the
+    /// bytes of a redo with this height, salt, offset, length and checksum.
     ///
     /// # Errors
     /// [`StoreError::GuardUnreadable`] when there is a file without a readable slot; [`StoreError::Network`].
@@ -210,7 +216,8 @@ impl Guard {
                 expected: network,
             });
         }
-        // Only the first contents stand in both places with one number: else one was written over by a copy of the other.
+        // Only the first contents stand in both places with one number: else one was written over by a copy of the
+        // other.
         let other = sequences[1 - newest];
         let follows = |other: u64| {
             let number = found.slot.sequence;
@@ -292,8 +299,8 @@ impl Guard {
         Ok(())
     }
 
-    /// Writes what was reserved, with what the write-ahead log gets in the same commit, at most [`REDO_BYTES_MAX`] bytes. It counts when it is synced
-    /// and [`Guard::written`] was called.
+    /// Writes what was reserved, with what the write-ahead log gets in the same commit, at most [`REDO_BYTES_MAX`]
+    /// bytes. It counts when it is synced and [`Guard::written`] was called.
     pub(super) fn write(&mut self, contents: &[u8], redo: Option<&Redo>) -> Result<Written, StoreError> {
         let slot = encode(self.sequence + 1, self.network, contents, redo);
         let redo = redo.map_or(&[][..], |redo| &redo.bytes);

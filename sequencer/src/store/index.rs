@@ -1,16 +1,16 @@
 //! The index: transaction to place, sequence number to height. The one file that names `sled`.
 //!
 //! `sled` 0.34 neither syncs what it flushes nor notices all damage, and random inserts cost it ten times its memory
-//! budget. So it holds sorted runs with checksums of our own (`index/run.rs`), and it is never believed: the cursor must
-//! be a block of the log, bounds of chunks must meet, and at any doubt the folder is deleted and built again.
+//! budget. So it holds sorted runs with checksums of our own (`index/run.rs`), and it is never believed: the cursor
+//! must be a block of the log, bounds of chunks must meet, and at any doubt the folder is deleted and built again.
 //!
 //! | key | value |
 //! |---|---|
 //! | `manifest` | version (1), network (32), indexed height (8), its block (32), next run (8), number of runs (4), runs as (id 8, level 1), number of dropped runs (4), their ids (8 each), CRC32C (4) |
 //! | run (8), bound (17) | a chunk |
 //!
-//! Promises: an answer is right or absent; not found is said only when everything up to the tip was looked at. Memory is
-//! bounded by `sled`'s cache, one batch and one block. Leaves to others: to read the block and build a receipt.
+//! Promises: an answer is right or absent; not found is said only when everything up to the tip was looked at. Memory
+//! is bounded by `sled`'s cache, one batch and one block. Leaves to others: to read the block and build a receipt.
 
 mod build;
 mod merge;

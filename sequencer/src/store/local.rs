@@ -33,8 +33,8 @@ impl LocalVolume {
     }
 }
 
-/// Locks a file for this process alone. A process that was killed a moment ago may still be closing its files, so that a
-/// restart tries for [`LOCK_PATIENCE`].
+/// Locks a file for this process alone. A process that was killed a moment ago may still be closing its files, so that
+/// a restart tries for [`LOCK_PATIENCE`].
 ///
 /// # Errors
 /// `WOULDBLOCK` when another process keeps the lock.

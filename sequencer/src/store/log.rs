@@ -105,7 +105,8 @@ impl Log {
         }
         let (segment, state) = match last {
             Some((segment, state)) => {
-                // What a process left behind that was killed between a write and its sync, or whose sync failed, is settled before it is read.
+                // What a process left behind that was killed between a write and its sync, or whose sync failed, is
+                // settled before it is read.
                 disk::settle(&*segment.file, &segment.path)?;
                 (segment, state)
             }

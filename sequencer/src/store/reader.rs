@@ -2,8 +2,8 @@
 //!
 //! Promises: a block that is returned has the id that its certificate names and the height asked for; every checksum
 //! on the way to it was verified. Reads use `pread` on files of their own and hold no lock while they do, so they never
-//! hold up the writer. Memory is bounded by [`Options::recent_bytes`](super::Options) and [`SEGMENTS_OPEN_MAX`]. Leaves to
-//! others: to verify certificates (whoever trusts the disk less than that runs `fusion db check`).
+//! hold up the writer. Memory is bounded by [`Options::recent_bytes`](super::Options) and [`SEGMENTS_OPEN_MAX`]. Leaves
+//! to others: to verify certificates (whoever trusts the disk less than that runs `fusion db check`).
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -273,8 +273,8 @@ impl LogReader {
         bounded(from, to, bytes_max, |height| self.shared.raw(height), size)
     }
 
-    /// Where the decided transaction `hash` of `rollup` stands; `None` if no decided block has it. If its stream carries
-    /// it more than once, the last of its places.
+    /// Where the decided transaction `hash` of `rollup` stands; `None` if no decided block has it. If its stream
+    /// carries it more than once, the last of its places.
     ///
     /// # Errors
     /// [`StoreError::Indexing`] when it was not found and the index is behind.

@@ -1,11 +1,12 @@
 //! Mending a block log with blocks from other nodes: `fusion db repair`.
 //!
-//! Promises: a segment in which anything is damaged is written again as a whole, from what is sound in it and from blocks that were
-//! fetched, each verified as the full check does; it takes the old file's place at once and durably, or not at all. Every other
-//! file stays as it is. Leaves to others: where blocks come from, and the end of an unfinished write (the next start cuts it).
+//! Promises: a segment in which anything is damaged is written again as a whole, from what is sound in it and from
+//! blocks that were fetched, each verified as the full check does; it takes the old file's place at once and durably,
+//! or not at all. Every other file stays as it is. Leaves to others: where blocks come from, and the end of an
+//! unfinished write (the next start cuts it).
 //!
-//! Which blocks are missing is known from the next segment's header; in the last segment, from the last decision that can be read. What was
-//! decided after that, the node fetches from its peers as any node does that was away.
+//! Which blocks are missing is known from the next segment's header; in the last segment, from the last decision that
+//! can be read. What was decided after that, the node fetches from its peers as any node does that was away.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,7 +53,8 @@ pub enum RepairError {
 /// Where blocks come from that are damaged here.
 type Fetch<'a> = &'a mut dyn FnMut(Height) -> Result<DecidedBlock, String>;
 
-/// Verifies the log below `home` as [`check`](super::check()) does, and mends what is damaged with blocks that `fetch` gives.
+/// Verifies the log below `home` as [`check`](super::check()) does, and mends what is damaged with blocks that `fetch`
+/// gives.
 ///
 /// # Errors
 /// [`RepairError`]: a block cannot be had, a node runs on the folder, or the disk fails.
@@ -117,7 +119,8 @@ struct Rebuild<'a> {
 }
 
 impl Rebuild<'_> {
-    /// Writes the segment that starts after `state`; returns the heights that were fetched, and where the old last segment is now.
+    /// Writes the segment that starts after `state`; returns the heights that were fetched, and where the old last
+    /// segment is now.
     fn run(&self, state: State, fetch: Fetch<'_>) -> Result<(Vec<Height>, Option<PathBuf>), RepairError> {
         let path = path_of(self.dir, self.number);
         let old = self.readable(state.height);

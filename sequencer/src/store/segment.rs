@@ -243,7 +243,8 @@ impl Segment {
         decisions.push(offset);
     }
 
-    /// Finds the decisions of a segment that is complete, up to height `last`. Damage costs the heights that it hits, no others.
+    /// Finds the decisions of a segment that is complete, up to height `last`. Damage costs the heights that it hits,
+    /// no others.
     pub(super) fn find_decisions(&self, last: Height) -> Result<(), StoreError> {
         let count = usize::try_from(last.0.saturating_sub(self.anchor.0)).unwrap_or(usize::MAX);
         let mut found = Vec::new();

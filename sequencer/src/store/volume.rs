@@ -1,8 +1,9 @@
 //! What the store asks of the folders and files that it lives on.
 //!
-//! Two of these exist: the system's (`local.rs`), and one in memory of the simulator, which loses whatever a power cut may lose.
-//! So recovery is tested with the bytes and the order of writes of production. Everything here is a single call of the system, and nothing
-//! is durable unless its doc says so. Leaves to others: what a sequence of such calls amounts to, and errors that name the file (`disk.rs`).
+//! Two of these exist: the system's (`local.rs`), and one in memory of the simulator, which loses whatever a power cut
+//! may lose. So recovery is tested with the bytes and the order of writes of production. Everything here is a single
+//! call of the system, and nothing is durable unless its doc says so. Leaves to others: what a sequence of such calls
+//! amounts to, and errors that name the file (`disk.rs`).
 
 use std::ffi::OsString;
 use std::fmt::Debug;
@@ -111,7 +112,8 @@ pub trait VolumeFile: Debug + Send + Sync {
     /// The system's.
     fn set_length(&self, length: u64) -> io::Result<()>;
 
-    /// Reserves space up to `length`, so that writing below it cannot fail for space. The file has at least that length then.
+    /// Reserves space up to `length`, so that writing below it cannot fail for space. The file has at least that length
+    /// then.
     ///
     /// # Errors
     /// The system's.

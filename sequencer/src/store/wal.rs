@@ -19,8 +19,8 @@
 //!
 //! Promises: [`Wal::open`] never fails because of what is in the files and returns only records that were written for
 //! the height asked for, without a gap. It says so when records that were durable are lost, and goes on saying so
-//! until that height is decided. Leaves to others: to notice that the last of the records are lost (the guard knows), and
-//! to stay silent for that height.
+//! until that height is decided. Leaves to others: to notice that the last of the records are lost (the guard knows),
+//! and to stay silent for that height.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -138,7 +138,8 @@ impl Wal {
         Ok(half.salt == mark.salt && count == bytes.len() && crc32c::crc32c(&bytes) == mark.crc)
     }
 
-    /// Writes again what a commit wrote to the log in `dir`, unless it is there, or the file is not the one it was written to.
+    /// Writes again what a commit wrote to the log in `dir`, unless it is there, or the file is not the one it was
+    /// written to.
     pub(super) fn redo(volume: &dyn Volume, dir: &Path, network: NetworkId, redo: &Redo) -> Result<(), StoreError> {
         let path = dir.join(NAMES[parity(redo.height)]);
         let Opened::Good(half, _) = open_half(volume, &path, network)? else {
@@ -157,7 +158,8 @@ impl Wal {
         disk::sync(&*half.file, &half.path)
     }
 
-    /// What the guard keeps of a write, so that the log catches up with it after a torn commit. None if it is too long for that.
+    /// What the guard keeps of a write, so that the log catches up with it after a torn commit. None if it is too long
+    /// for that.
     pub(super) fn redo_of(&self, height: Height, write: &Write) -> Option<Redo> {
         (write.bytes.len() <= REDO_BYTES_MAX).then(|| Redo {
             height,

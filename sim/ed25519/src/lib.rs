@@ -1,9 +1,9 @@
 //! Idealised signatures for the simulator: the part of `ed25519-dalek` 3 that Fusion uses, as a fast hash.
 //!
-//! Promises: what a key signed verifies under its public key and under no other, for no other message; the same message gives the
-//! same signature. What it does not promise is secrecy: whoever knows a public key could compute signatures, and the traitors of
-//! the simulator are written so that they do not. No mathematics of curves is tested with it; the main workspace
-//! runs the same code with the real crate.
+//! Promises: what a key signed verifies under its public key and under no other, for no other message; the same message
+//! gives the same signature. What it does not promise is secrecy: whoever knows a public key could compute signatures,
+//! and the traitors of the simulator are written so that they do not. No mathematics of curves is tested with it; the
+//! main workspace runs the same code with the real crate.
 
 /// Bytes of a secret key.
 pub type SecretKey = [u8; 32];

@@ -44,8 +44,8 @@ impl Play {
 }
 
 impl World {
-    /// All start at once and are connected, each with a transaction of its own and a clock of its own, so that a node and its
-    /// twin never propose the same.
+    /// All start at once and are connected, each with a transaction of its own and a clock of its own, so that a node
+    /// and its twin never propose the same.
     pub(super) fn begin_play(&mut self) {
         let story = self.plan.script.clone();
         self.trace
@@ -112,8 +112,9 @@ impl World {
         }
     }
 
-    /// Whether a certificate would show a twin that its other half signed something else. It would stop; whoever runs twins on
-    /// purpose keeps that from them. Decided blocks pass: without them a twin would be of no use at later heights.
+    /// Whether a certificate would show a twin that its other half signed something else. It would stop; whoever runs
+    /// twins on purpose keeps that from them. Decided blocks pass: without them a twin would be of no use at later
+    /// heights.
     pub(super) fn tells_of_other_half(&self, to: usize, message: &Message) -> bool {
         let Some(play) = &self.play else { return false };
         let own = self.nodes[to].identity;

@@ -40,7 +40,8 @@ impl World {
         }
     }
 
-    /// A link is as fast as others again, on a new connection: on the old one everything would wait for what is still on its slow way.
+    /// A link is as fast as others again, on a new connection: on the old one everything would wait for what is still
+    /// on its slow way.
     pub(super) fn mend_link(&mut self, a: usize, b: usize) {
         if std::mem::replace(&mut self.network.pair(a, b).slow, 1) > 1 {
             self.part(a, b);
@@ -232,7 +233,8 @@ impl World {
         self.tell(to, event);
     }
 
-    /// A message reaches a process: a contradiction among them must be noticed, unless the process ends before it gets to it.
+    /// A message reaches a process: a contradiction among them must be noticed, unless the process ends before it gets
+    /// to it.
     fn look_at(&mut self, to: usize, message: &Message) {
         let node = &mut self.nodes[to];
         if node.has_nothing_to_do() {

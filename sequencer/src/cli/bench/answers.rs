@@ -1,7 +1,8 @@
 //! What a node sends back during a bench, read without building a tree.
 //!
-//! Hashes of decided transactions come by the hundred thousand a second; each is worth some nanoseconds and no more. Only errors, which
-//! are rare, are parsed as JSON. Trusts the shape of a node's answers: whoever needs proof uses the client.
+//! Hashes of decided transactions come by the hundred thousand a second; each is worth some nanoseconds and no more.
+//! Only errors, which are rare, are parsed as JSON. Trusts the shape of a node's answers: whoever needs proof uses the
+//! client.
 
 use alloy_primitives::hex;
 use serde::Deserialize;

@@ -1,8 +1,8 @@
 //! One run of the load: a sender and a reader thread for each node, and what they counted.
 //!
-//! Plain threads and blocking sockets: a write that blocks delays what is due after it, and since latency counts from the
-//! due time, the delay shows. So nothing queues here but what the schedule says is late. Finality is learned from the node
-//! that took the transaction, by one subscription for each connection.
+//! Plain threads and blocking sockets: a write that blocks delays what is due after it, and since latency counts from
+//! the due time, the delay shows. So nothing queues here but what the schedule says is late. Finality is learned from
+//! the node that took the transaction, by one subscription for each connection.
 
 use std::io::{ErrorKind, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
@@ -27,7 +27,8 @@ const BATCH_CALLS: usize = 100;
 /// A batch is closed at this size, below the 1 MiB that nodes accept.
 const BATCH_BYTES: usize = 512 * 1024;
 
-/// Most batches without an answer on one connection; nodes take 64. What is due meanwhile travels in the next batch, late.
+/// Most batches without an answer on one connection; nodes take 64. What is due meanwhile travels in the next batch,
+/// late.
 const BATCHES_UNANSWERED_MAX: u64 = 48;
 
 /// How long to wait when that many are unanswered.

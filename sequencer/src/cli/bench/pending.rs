@@ -1,8 +1,8 @@
 //! Transactions sent and not yet final: from the first 8 bytes of their hash to when they were due.
 //!
-//! Every node announces every transaction's hash, so most look-ups miss, some hundred thousand a second on a machine that the
-//! cluster needs. Hence open addressing over plain arrays, with the hash's own bits as the slot. Two transactions with
-//! the same 8 bytes count as one: at a billion in flight together that is one chance in forty.
+//! Every node announces every transaction's hash, so most look-ups miss, some hundred thousand a second on a machine
+//! that the cluster needs. Hence open addressing over plain arrays, with the hash's own bits as the slot. Two
+//! transactions with the same 8 bytes count as one: at a billion in flight together that is one chance in forty.
 
 /// A hash table from `u64` to `u64` with linear probing and removal by shifting back.
 #[derive(Debug)]

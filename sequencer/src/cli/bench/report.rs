@@ -1,6 +1,7 @@
 //! What a run comes to: rates, percentiles, and what it cost.
 //!
-//! Pure: takes counts, gives figures and text. Latency is from when a transaction was *due* to when the notification of its finality was read.
+//! Pure: takes counts, gives figures and text. Latency is from when a transaction was *due* to when the notification of
+//! its finality was read.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Loads a devnet over a wide-area network: starts it, and sets what users saw beside what physics allows.
 //!
-//! Latency is told by the region in which a transaction entered, because distance makes the difference there. Leaves to others: the
-//! delays (`wan`, `relay`) and the load.
+//! Latency is told by the region in which a transaction entered, because distance makes the difference there. Leaves to
+//! others: the delays (`wan`, `relay`) and the load.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -31,7 +31,8 @@ pub(super) struct Started {
 }
 
 impl Started {
-    /// Starts a devnet over `wan` that loses datagrams with a probability, in a temporary folder, and waits until it is ready.
+    /// Starts a devnet over `wan` that loses datagrams with a probability, in a temporary folder, and waits until it is
+    /// ready.
     pub(super) fn start(wan: &str, loss: f64) -> anyhow::Result<(Self, Cluster)> {
         let binary = std::env::current_exe().context("cannot find this program")?;
         let mut process = Command::new(binary)

@@ -1,8 +1,8 @@
 //! A WebSocket (RFC 6455) over a plain TCP connection, for the bench alone.
 //!
-//! A general client costs more per message than the bench may take from the cluster that it measures. This one writes a frame
-//! as it is, reads with one large buffer, and parses in place. Promises: frames of the node are bounded, fragments
-//! are joined, pings are handed up to be answered. Leaves out: TLS, compression, and random masks (below).
+//! A general client costs more per message than the bench may take from the cluster that it measures. This one writes a
+//! frame as it is, reads with one large buffer, and parses in place. Promises: frames of the node are bounded,
+//! fragments are joined, pings are handed up to be answered. Leaves out: TLS, compression, and random masks (below).
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -89,8 +89,8 @@ impl Outgoing {
         self.finish_as(PONG)
     }
 
-    /// The mask is zero: RFC 6455 §5.3 asks for random masks to protect proxies from chosen bytes on the wire. There is no proxy
-    /// here, and masking would cost a pass over every payload.
+    /// The mask is zero: RFC 6455 §5.3 asks for random masks to protect proxies from chosen bytes on the wire. There is
+    /// no proxy here, and masking would cost a pass over every payload.
     fn finish_as(&mut self, opcode: u8) -> &[u8] {
         let length = self.bytes.len() - HEADER_BYTES_MAX;
         let mut header = [0; HEADER_BYTES_MAX];

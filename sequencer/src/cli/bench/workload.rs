@@ -1,8 +1,8 @@
 //! What the bench sends: JSON-RPC calls as text, rendered with as little work per transaction as possible.
 //!
-//! Opaque payloads are a fixed text with a counter at the end, so that all but the last block of their hash is computed once.
-//! Signed transfers are signed and rendered beforehand, on all cores. Every run uses payloads and senders of its own: a
-//! node refuses a repeat. Leaves to others: when (schedule) and over which connection (load).
+//! Opaque payloads are a fixed text with a counter at the end, so that all but the last block of their hash is computed
+//! once. Signed transfers are signed and rendered beforehand, on all cores. Every run uses payloads and senders of its
+//! own: a node refuses a repeat. Leaves to others: when (schedule) and over which connection (load).
 
 use std::io::Write as _;
 

@@ -1,7 +1,8 @@
-//! A devnet over a wide-area network: its table of delays and the relay's addresses, kept in `wan.json` beside the genesis.
+//! A devnet over a wide-area network: its table of delays and the relay's addresses, kept in `wan.json` beside the
+//! genesis.
 //!
-//! The addresses stay for the life of the home, because the nodes' configurations name them: so a node that is started by hand
-//! is behind the relay too.
+//! The addresses stay for the life of the home, because the nodes' configurations name them: so a node that is started
+//! by hand is behind the relay too.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;

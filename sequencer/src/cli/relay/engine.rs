@@ -1,9 +1,9 @@
 //! The relay's thread: takes datagrams, lets them wait, and sends them on to the microsecond.
 //!
-//! One thread owns everything, its sockets and the control connections too, and waits in one place with the precision of the kernel's
-//! timers: tokio's have a millisecond, which is a tenth of a short delay. For each ordered pair of nodes there is
-//! one address; whoever sends there reaches the other node, and is answered from there. A *path* is the socket towards the target
-//! for one sender, so that the target's answers find their way back.
+//! One thread owns everything, its sockets and the control connections too, and waits in one place with the precision
+//! of the kernel's timers: tokio's have a millisecond, which is a tenth of a short delay. For each ordered pair of
+//! nodes there is one address; whoever sends there reaches the other node, and is answered from there. A *path* is the
+//! socket towards the target for one sender, so that the target's answers find their way back.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -21,8 +21,8 @@ use super::control::{Directions, Lateness};
 use super::schedule::Schedule;
 use super::server::Server;
 
-/// Senders to one address that are told apart; the one that was quiet for longest gives way. A node dials from one port, and from
-/// a new one after failures.
+/// Senders to one address that are told apart; the one that was quiet for longest gives way. A node dials from one
+/// port, and from a new one after failures.
 const PATHS_PER_LINK_MAX: usize = 8;
 
 /// Datagrams taken from one socket before others get their turn.
@@ -34,7 +34,8 @@ const EVENTS: usize = 64;
 /// Socket buffers to ask the kernel for: bursts wait there while this thread is not scheduled.
 const SOCKET_BUFFER_BYTES: usize = 8 << 20;
 
-/// Niceness of the thread: a network does not wait for a processor. Needs privileges; without them it goes as well as it goes.
+/// Niceness of the thread: a network does not wait for a processor. Needs privileges; without them it goes as well as
+/// it goes.
 const NICENESS: i32 = -15;
 
 /// What a ready socket is, in the upper half of its number in the poll.

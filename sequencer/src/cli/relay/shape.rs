@@ -1,7 +1,8 @@
 //! What one direction between two nodes does to datagrams: the fate of each and when it is delivered.
 //!
-//! Pure: time comes in as nanoseconds since the start, chance from a seed, so that the same datagrams at the same times meet the same
-//! fate. Keeps order unless reordering is asked for. Leaves to others: holding datagrams (`schedule`) and sending them (`engine`).
+//! Pure: time comes in as nanoseconds since the start, chance from a seed, so that the same datagrams at the same times
+//! meet the same fate. Keeps order unless reordering is asked for. Leaves to others: holding datagrams (`schedule`) and
+//! sending them (`engine`).
 
 use std::time::Duration;
 

@@ -1,7 +1,8 @@
 //! What the speed of light leaves: the least latency of three-hop consensus over a table of delays.
 //!
-//! Pure. Computing, signatures and disks cost nothing here; validators have equal power, every vote travels directly, and the
-//! proposer rotates in the order of the table. Nobody can be faster on this table with Tendermint and without proposing ahead.
+//! Pure. Computing, signatures and disks cost nothing here; validators have equal power, every vote travels directly,
+//! and the proposer rotates in the order of the table. Nobody can be faster on this table with Tendermint and without
+//! proposing ahead.
 
 use serde::Serialize;
 

@@ -1,12 +1,12 @@
 //! How many bytes may be on their way to a peer: Cubic, which a few lost packets do not frighten between validators.
 //!
 //! Cubic takes every lost packet for a sign of a full link and sends a third less. On a long path that
-//! loses one packet in a hundred by chance it ends at a handful of packets a round trip, however empty the links are, and as
-//! a node mostly has nothing to send, which is no time for Cubic to grow, it stays there. Validators know each other, are
-//! few and run over links made for it. So between them
+//! loses one packet in a hundred by chance it ends at a handful of packets a round trip, however empty the links are,
+//! and as a node mostly has nothing to send, which is no time for Cubic to grow, it stays there. Validators know each
+//! other, are few and run over links made for it. So between them
 //!
-//! - lost bytes up to [`TOLERATED_PARTS`] of what is sent are no congestion (BBR's second version draws the line at the same two
-//!   percent). A full link loses more than that at once, and then Cubic does what it does to anybody else; and
+//! - lost bytes up to [`TOLERATED_PARTS`] of what is sent are no congestion (BBR's second version draws the line at the
+//!   same two percent). A full link loses more than that at once, and then Cubic does what it does to anybody else; and
 //! - the window has a floor, so that votes and an ordinary load pass whatever is lost.
 //!
 //! To everybody else it is Cubic. The only file that names `quinn_proto`.
@@ -22,8 +22,8 @@ use quinn_proto::congestion::{Controller, ControllerFactory, ControllerMetrics, 
 /// One byte in so many may be lost on the way to a validator without being taken for congestion.
 const TOLERATED_PARTS: u64 = 50;
 
-/// Most lost bytes that are tolerated at once, however much went well before: 44 packets of the usual size. One in a hundred
-/// lost by chance never comes near it, the overflow of a router's buffer does in one round trip.
+/// Most lost bytes that are tolerated at once, however much went well before: 44 packets of the usual size. One in a
+/// hundred lost by chance never comes near it, the overflow of a router's buffer does in one round trip.
 const TOLERATED_BYTES_MAX: u64 = 64 << 10;
 
 /// Makes the controller of each connection.
@@ -140,8 +140,8 @@ mod tests {
         controller
     }
 
-    /// Sends `packets` a millisecond apart and loses each `one_in`th, `burst` at a time. Each event is one of its own to Cubic, as
-    /// round trips apart.
+    /// Sends `packets` a millisecond apart and loses each `one_in`th, `burst` at a time. Each event is one of its own
+    /// to Cubic, as round trips apart.
     fn lose(controller: &mut dyn Controller, packets: u64, one_in: u64, burst: u64) {
         let start = Instant::now();
         for number in 1..=packets {

@@ -32,7 +32,8 @@ const SLICE_CHUNKS: usize = 64;
 /// Priority of the thread: below consensus when the index is built anew, yet not starved on a busy machine.
 const NICE: i32 = 5;
 
-/// Pause between slices, so that merging neither takes a processor for itself nor fills memory with what `sled` frees late.
+/// Pause between slices, so that merging neither takes a processor for itself nor fills memory with what `sled` frees
+/// late.
 const SLICE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Pause after a failure, so that a bad disk does not cost a processor too.

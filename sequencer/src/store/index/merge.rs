@@ -1,7 +1,7 @@
 //! Merging runs: several sorted runs become one, a slice at a time.
 //!
-//! Promises: memory of one chunk for each input; entries with one key keep the order of their runs, oldest first. Leaves
-//! to others: to put the result in the inputs' place, and to remove them.
+//! Promises: memory of one chunk for each input; entries with one key keep the order of their runs, oldest first.
+//! Leaves to others: to put the result in the inputs' place, and to remove them.
 
 use super::run::{ChunkWriter, FIRST, Key, LAST};
 use super::{Doubt, Tree};

@@ -26,8 +26,8 @@ const KEY_BYTES: usize = 17;
 const ENTRY_BYTES: usize = KEY_BYTES + 8;
 const CRC_BYTES: usize = 4;
 
-/// Entries of a chunk, but for those with one key, which stay together. `sled` keeps up to 16 chunks in a node, copies whole
-/// nodes, and counts nodes rather than bytes before it evicts: with chunks of 16 KiB it takes twice the memory.
+/// Entries of a chunk, but for those with one key, which stay together. `sled` keeps up to 16 chunks in a node, copies
+/// whole nodes, and counts nodes rather than bytes before it evicts: with chunks of 16 KiB it takes twice the memory.
 const CHUNK_ENTRIES: usize = 64;
 
 /// Below every key.

@@ -370,7 +370,8 @@ fn a_guard_brings_back_what_the_log_got_with_it() {
             (text, Some(redo), false)
         );
     }
-    // The redo of a commit that never ended is torn: the one before it counts, unless the log has its bytes all the same.
+    // The redo of a commit that never ended is torn: the one before it counts, unless the log has its bytes all the
+    // same.
     let whole = fs::read(&path).unwrap();
     let mut torn = whole;
     torn[SLOTS[0] - 700] ^= 1;
