@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use alloy_primitives::B256;
+use fusion_consensus::Timeouts;
 
 use crate::exit::ExitError;
 
@@ -254,15 +255,16 @@ impl Default for P2p {
 
 impl Default for Consensus {
     fn default() -> Self {
+        let timeouts = Timeouts::default();
         Self {
-            timeout_propose: Duration::from_millis(500),
-            timeout_propose_delta: Duration::from_millis(250),
-            timeout_prevote: Duration::from_millis(250),
-            timeout_prevote_delta: Duration::from_millis(250),
-            timeout_precommit: Duration::from_millis(250),
-            timeout_precommit_delta: Duration::from_millis(250),
-            timeout_max: Duration::from_secs(10),
-            rebroadcast_interval: Duration::from_millis(500),
+            timeout_propose: timeouts.propose,
+            timeout_propose_delta: timeouts.propose_delta,
+            timeout_prevote: timeouts.prevote,
+            timeout_prevote_delta: timeouts.prevote_delta,
+            timeout_precommit: timeouts.precommit,
+            timeout_precommit_delta: timeouts.precommit_delta,
+            timeout_max: timeouts.max,
+            rebroadcast_interval: timeouts.rebroadcast,
             block_interval_min: Duration::from_millis(5),
             block_interval_idle: Duration::from_secs(1),
             block_bytes_target: 2 * MIB,

@@ -53,11 +53,6 @@ fn defaults_are_those_of_the_rooms_that_use_them() {
     assert_eq!(config.mempool.rollup_bytes_max, pool.rollup_bytes_max);
     assert_eq!(config.mempool.sender_bytes_max, pool.sender_bytes_max);
     assert_eq!(config.mempool.sender_transactions_max, pool.sender_transactions_max);
-    let timeouts = fusion_consensus::Timeouts::default();
-    assert_eq!(config.consensus.timeout_propose, timeouts.propose);
-    assert_eq!(config.consensus.timeout_precommit_delta, timeouts.precommit_delta);
-    assert_eq!(config.consensus.rebroadcast_interval, timeouts.rebroadcast);
-    assert_eq!(config.consensus.timeout_max, timeouts.max);
 }
 
 #[test]
