@@ -18,7 +18,9 @@ import urllib.request
 
 import disk
 
+# Those that the load of the driver sends to.
 ROLLUPS = (1001, 1002)
+OPAQUE = tuple(f"{rollup}:opaque:fcfs" for rollup in ROLLUPS)
 BLOCK_INTERVAL_MS = 20
 PORTS = (10_000, 32_000)
 STARTED_WITHIN_SECONDS = 30
@@ -39,15 +41,15 @@ def call(url, method, params=(), timeout=3):
     return answer["result"]
 
 
-def free_ports(count):
-    """Ports that are free for TCP and UDP now, below those that the kernel gives out, so that a killed node finds its own."""
+def free_ports(count, host):
+    """Ports of `host` that are free for TCP and UDP now, below those that the kernel gives out, so that a killed node finds its own."""
     ports = []
     while len(ports) < count:
         port = random.SystemRandom().randrange(*PORTS)
         try:
             for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
                 with socket.socket(socket.AF_INET, kind) as trial:
-                    trial.bind(("127.0.0.1", port))
+                    trial.bind((host, port))
         except OSError:
             continue
         ports.append(port)
@@ -57,14 +59,14 @@ def free_ports(count):
 class Node:
     """One validator."""
 
-    def __init__(self, binary, index, folder, with_image):
-        self.binary, self.index, self.name = binary, index, f"node{index}"
+    def __init__(self, binary, index, folder, with_image, host="127.0.0.1"):
+        self.binary, self.index, self.name, self.host = binary, index, f"node{index}", host
         self.folder = os.path.join(folder, self.name)
         self.disk = disk.Image(self.folder) if with_image else disk.Folder(self.folder)
         self.home = os.path.join(self.disk.path, "home")
         self.log = os.path.join(self.folder, "node.log")
-        self.p2p, self.rpc_port, self.metrics = free_ports(3)
-        self.rpc = f"http://127.0.0.1:{self.rpc_port}"
+        self.p2p, self.rpc_port, self.metrics = free_ports(3, host)
+        self.rpc = f"http://{host}:{self.rpc_port}"
         self.process, self.starts, self.exits = None, 0, []
         # Whether it ought to run.
         self.wanted = False
@@ -74,15 +76,16 @@ class Node:
         command = [self.binary, *arguments]
         return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout)
 
-    def configure(self, peers):
+    def configure(self, peers, is_recorded):
         lines = [
             f'[node]\nname = "{self.name}"\nrole = "validator"',
-            f'[p2p]\nlisten = "127.0.0.1:{self.p2p}"\n{peers}',
+            f'[p2p]\nlisten = "{self.host}:{self.p2p}"\n{peers}',
             f"[consensus]\nblock_interval_min_ms = {BLOCK_INTERVAL_MS}",
-            f'[rpc]\nlisten = "127.0.0.1:{self.rpc_port}"',
-            f'[metrics]\nlisten = "127.0.0.1:{self.metrics}"',
-            f'[debug]\nrecord = "{self.folder}/votes"',
+            f'[rpc]\nlisten = "{self.host}:{self.rpc_port}"',
+            f'[metrics]\nlisten = "{self.host}:{self.metrics}"',
         ]
+        if is_recorded:
+            lines.append(f'[debug]\nrecord = "{self.folder}/votes"')
         with open(os.path.join(self.home, "config.toml"), "w") as file:
             file.write("\n".join(lines) + "\n")
 
@@ -180,11 +183,14 @@ class Relay:
 
 
 class Cluster:
-    """All nodes and the relay."""
+    """All nodes, and the relay between them; with `hosts`, each node has an address of its own, there is no relay and
+    nothing is recorded."""
 
-    def __init__(self, binary, folder, count, with_images):
+    def __init__(self, binary, folder, count, with_images, hosts=None, rollups=OPAQUE):
         self.binary, self.folder, self.with_images = binary, folder, with_images
-        self.nodes = [Node(binary, index, folder, with_images) for index in range(count)]
+        self.is_relayed, self.rollups = hosts is None, rollups
+        hosts = hosts or ["127.0.0.1"] * count
+        self.nodes = [Node(binary, index, folder, with_images, host) for index, host in enumerate(hosts)]
         self.relay = None
         # Processes beside the nodes, such as twins: killed at the end whatever happened.
         self.others = []
@@ -200,15 +206,17 @@ class Cluster:
         words = ["genesis", "new", "--name", "chaos", "--out", self.genesis]
         for node, key in zip(self.nodes, keys):
             node.key, node.peer = key["consensus"], key["peer"]
-            about = f"name={node.name},consensus={node.key},peer={node.peer},power=1,address=127.0.0.1:{node.p2p}"
+            about = f"name={node.name},consensus={node.key},peer={node.peer},power=1,address={node.host}:{node.p2p}"
             words += ["--validator", about]
-        for rollup in ROLLUPS:
-            words += ["--rollup", f"{rollup}:opaque:fcfs"]
+        for rollup in self.rollups:
+            words += ["--rollup", rollup]
         self.network = self.checked(self.nodes[0].fusion(*words)).split()[-1]
-        self.relay = Relay(self.binary, self.genesis)
+        if self.is_relayed:
+            self.relay = Relay(self.binary, self.genesis)
         for node in self.nodes:
             shutil.copy(self.genesis, node.home)
-            node.configure(self.relay.peers[node.name].removeprefix("p2p."))
+            peers = self.relay.peers[node.name].removeprefix("p2p.") if self.is_relayed else ""
+            node.configure(peers, self.is_relayed)
             self.checked(node.fusion("guard", "init", "--home", node.home, "--at-height", "0", "--i-understand"))
             shutil.copytree(node.home, os.path.join(node.folder, "kept"))
             disk.settle(node.home)

@@ -30,13 +30,18 @@ def run(*command):
     return done.stdout
 
 
-def own_namespace():
-    """Starts the driver again in a mount namespace of its own: its mounts end with its last process."""
-    if os.environ.get(MARK) or os.geteuid() != 0 or not shutil.which("unshare"):
-        return
-    if subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL).returncode == 0:
-        os.environ[MARK] = "1"
-        os.execvp("unshare", ["unshare", "--mount", "--propagation", "private", sys.executable] + sys.argv)
+def own_namespace(words=("--mount", "--propagation", "private"), as_root=True):
+    """Starts the driver again in a namespace of its own, by default of mounts: they end with its last process. Returns
+    whether it is in one."""
+    if os.environ.get(MARK):
+        return True
+    if (as_root and os.geteuid() != 0) or not shutil.which("unshare"):
+        return False
+    words = list(words) + ([] if os.geteuid() == 0 else ["--user", "--map-root-user"])
+    if subprocess.run(["unshare", *words, "true"], stderr=subprocess.DEVNULL).returncode:
+        return False
+    os.environ[MARK] = "1"
+    os.execvp("unshare", ["unshare", *words, sys.executable] + sys.argv)
 
 
 def why_no_images(folder):

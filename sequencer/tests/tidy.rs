@@ -68,6 +68,10 @@ mod tidy {
                 "fusion-sequencer",
             ],
         ),
+        (
+            "deploy/chaos/attacker",
+            &["fusion-types", "fusion-consensus", "fusion-client", "fusion-sequencer"],
+        ),
     ];
 
     /// Workspaces of their own, which test the house: nothing in it depends on them.
