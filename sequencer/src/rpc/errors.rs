@@ -213,6 +213,12 @@ pub(super) fn slow_body(limit: Duration) -> ErrorObjectOwned {
     error(INVALID_REQUEST_CODE, "slow_body", message, [("timeout_ms", limit)])
 }
 
+/// A body of more brackets in brackets than any call has.
+pub(super) fn too_deep(limit: u32) -> ErrorObjectOwned {
+    let message = format!("the request is nested more than {limit} deep");
+    error(INVALID_REQUEST_CODE, "too_deep", message, [("limit", u64::from(limit))])
+}
+
 /// An id that could not be repeated in the answer.
 pub(super) fn invalid_id() -> ErrorObjectOwned {
     let message = "id must be a whole number below 2^64, a text or null".to_owned();

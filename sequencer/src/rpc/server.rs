@@ -1,14 +1,14 @@
 //! Sockets: who may connect, how long they may take, and which path a connection is on.
 //!
 //! HTTP/1.1 alone, so that HTTP/2's floods have nothing to reach. A connection that sends nothing, reads nothing or
-//! dribbles is closed; what comes from it is not read while it does not read what it asked for.
+//! dribbles is closed, at once when others want its place; what comes from it is not read while it does not read what
+//! it asked for.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fusion_types::RollupId;
@@ -30,8 +30,12 @@ use tower::Service;
 use super::submit::Gates;
 use super::{Rpc, errors, methods};
 
+mod depth;
+mod open;
 mod paced;
 
+use depth::Depth;
+use open::{Open, Permit};
 use paced::Paced;
 
 /// How long connections may take to end when the node stops.
@@ -83,57 +87,6 @@ impl Connection {
     }
 }
 
-/// Open connections by address.
-#[derive(Debug, Clone, Default)]
-struct Open(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
-
-/// One open connection; counted until dropped.
-#[derive(Debug)]
-struct Permit {
-    open: Open,
-    address: IpAddr,
-    rpc: Rpc,
-}
-
-impl Open {
-    fn admit(&self, rpc: &Rpc, address: IpAddr) -> Option<Permit> {
-        let options = rpc.options();
-        // An IPv4 address may come as IPv6.
-        let address = address.to_canonical();
-        let limit = if address.is_loopback() {
-            options.connections_loopback
-        } else {
-            options.connections_per_address
-        };
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = open.values().sum();
-        let count = open.get(&address).copied().unwrap_or(0);
-        if all >= options.connections || count >= limit {
-            return None;
-        }
-        open.insert(address, count + 1);
-        rpc.metrics().connections(all + 1);
-        Some(Permit {
-            open: self.clone(),
-            address,
-            rpc: rpc.clone(),
-        })
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let mut open = self.open.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.address);
-            }
-        }
-        self.rpc.metrics().connections(open.values().sum());
-    }
-}
-
 /// Accepts until `stopped` completes.
 pub(super) async fn run(listener: TcpListener, rpc: &Rpc, stopped: impl Future<Output = ()>) -> std::io::Result<()> {
     let methods = Methods::from(methods::all(rpc.clone()));
@@ -156,19 +109,21 @@ pub(super) async fn run(listener: TcpListener, rpc: &Rpc, stopped: impl Future<O
                 continue;
             }
         };
-        let Some(permit) = open.admit(rpc, peer.ip()) else {
+        number = number.wrapping_add(1);
+        let Some(permit) = open.admit(rpc, peer.ip(), number) else {
             refuse(&stream);
             continue;
         };
-        number = number.wrapping_add(1);
         let served = Served {
             rpc: rpc.clone(),
             methods: methods.clone(),
             stop: stop_handle.clone(),
             number,
             peer,
+            open: open.clone(),
         };
-        connections.spawn(served.connection(stream, permit));
+        let task = connections.spawn(served.connection(stream, permit));
+        open.is_served_by(number, task);
     }
     drop(listener);
     // Fails only if it was stopped before.
@@ -193,6 +148,7 @@ struct Served {
     stop: StopHandle,
     number: u32,
     peer: SocketAddr,
+    open: Open,
 }
 
 impl Served {
@@ -227,6 +183,7 @@ impl Served {
     }
 
     async fn answer(&self, request: hyper::Request<Incoming>) -> HttpResponse {
+        self.open.has_asked(self.number);
         let options = self.rpc.options();
         let origin = request.headers().get(header::ORIGIN).cloned();
         let allowed = origin.as_ref().is_none_or(|origin| is_listed(&options.origins, origin));
@@ -283,6 +240,7 @@ impl Served {
                 },
                 Ok(Err(Body::TooLarge)) => return response::too_large(options.request_bytes),
                 Ok(Err(Body::Broken)) => return response::malformed(),
+                Ok(Err(Body::TooDeep)) => return refusal(StatusCode::OK, errors::too_deep(depth::DEPTH_MAX)),
                 Err(_) => {
                     let error = errors::slow_body(options.body_timeout);
                     return refusal(StatusCode::REQUEST_TIMEOUT, error);
@@ -308,9 +266,11 @@ impl Served {
 enum Body {
     TooLarge,
     Broken,
+    TooDeep,
 }
 
-/// Reads a body to its end, without the white space in front. Stops at `limit`, whatever was declared.
+/// Reads a body to its end, without the white space in front. Stops at `limit`, whatever was declared, and where it is
+/// nested deeper than any call.
 ///
 /// Not jsonrpsee's own reading, which has no deadline and takes a chunked body that is too large for a broken one.
 async fn read_body(mut body: Incoming, limit: u32) -> Result<Vec<u8>, Body> {
@@ -318,7 +278,7 @@ async fn read_body(mut body: Incoming, limit: u32) -> Result<Vec<u8>, Body> {
     if body.size_hint().lower() > limit {
         return Err(Body::TooLarge);
     }
-    let (mut bytes, mut seen) = (Vec::new(), 0_u64);
+    let (mut bytes, mut seen, mut depth) = (Vec::new(), 0_u64, Depth::default());
     while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
         let frame = frame.map_err(|_| Body::Broken)?;
         let Some(data) = frame.data_ref() else {
@@ -327,6 +287,9 @@ async fn read_body(mut body: Incoming, limit: u32) -> Result<Vec<u8>, Body> {
         seen = seen.saturating_add(data.len() as u64);
         if seen > limit {
             return Err(Body::TooLarge);
+        }
+        if !depth.is_fine_with(data) {
+            return Err(Body::TooDeep);
         }
         let data: &[u8] = if bytes.is_empty() {
             data.trim_ascii_start()

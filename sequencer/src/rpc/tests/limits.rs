@@ -79,9 +79,16 @@ async fn a_body_beyond_the_limit_is_refused_unread() {
     let head = "POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nconnection: close\r\n";
     let declared = format!("{head}content-length: 1048577\r\n\r\n{{");
     assert_eq!(node.raw(declared.as_bytes()).await.0, 413);
-    let chunk = format!("100000\r\n{}\r\n", "[".repeat(0x10_0000));
+    let chunk = format!("100000\r\n{}\r\n", "1".repeat(0x10_0000));
     let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n{chunk}{chunk}");
     assert_eq!(node.raw(chunked.as_bytes()).await.0, 413);
+    let nested = format!("{head}content-length: 1048576\r\n\r\n{}", "[".repeat(33));
+    let (code, answer) = node.raw(nested.as_bytes()).await;
+    assert_eq!(
+        (code, &answer["error"]["data"]["name"]),
+        (200, &json!("too_deep")),
+        "{answer}"
+    );
     let fits = format!(
         "{}{}",
         " ".repeat(1024 * 1024 - 49),
@@ -133,6 +140,34 @@ async fn one_connection_too_many_is_told_so() {
         }
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn connections_that_never_asked_make_room_for_those_who_do() {
+    let options = Options {
+        connections: 2,
+        ..Options::default()
+    };
+    let node = Node::with(options).await;
+    let mut slow = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(node.address).await.unwrap();
+        stream
+            .write_all(b"POST / HTTP/1.1\r\nhost: x\r\nx-slow: ")
+            .await
+            .unwrap();
+        slow.push(stream);
+    }
+    // Refused until they were silent for a second.
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"fusion_status"}"#;
+    while node.post("/", body).await.0 != 200 {
+        tokio::task::yield_now().await;
+    }
+    let first = slow[0].read(&mut [0; 64]).await;
+    assert!(
+        matches!(first, Ok(0) | Err(_)),
+        "the one that was silent for longest is cut: {first:?}"
+    );
 }
 
 #[tokio::test]
