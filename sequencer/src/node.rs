@@ -15,6 +15,8 @@ mod report;
 
 mod serve;
 
+mod users;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -2,12 +2,12 @@
 //!
 //! The log before anything else; the network before the core speaks; users last in, first out.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use fusion_consensus::{GuardState, Timeouts};
+use fusion_consensus::{GuardState, PeerId, Timeouts};
 use fusion_mempool::PoolLimits;
 use fusion_types::{Genesis, Height, LaneHashes, ValidatorId};
 use tokio::net::TcpListener;
@@ -18,6 +18,7 @@ use super::intake::Inboxes;
 use super::record::Recorder;
 use super::report::Reporter;
 use super::serve::Server;
+use super::users::UserThreads;
 use super::{EVENTS_PER_TURN, Node, Unsaved};
 use crate::config::Config;
 use crate::core::{Core, CoreConfig, Recovery};
@@ -76,12 +77,13 @@ pub async fn run(config: Config, keys: Keys, genesis: Genesis, stop: watch::Rece
     // Users are served as long as the node thread runs: it ends when the process is told to stop, and when going on
     // would break a promise.
     let (ended, end_of_node) = watch::channel(false);
-    let rpc = start_rpc(&config, handle.clone(), metrics.clone(), end_of_node.clone()).await?;
+    let users = UserThreads::start()?;
+    let rpc = start_rpc(&users, &config, handle.clone(), metrics.clone(), end_of_node.clone()).await?;
     start_metrics(&config, &handle, &metrics, end_of_node).await?;
 
     let node = Node {
         core,
-        server: Server::new(reader, network.clone()),
+        server: Server::new(reader, network.clone(), validators(&genesis), users.handle()),
         store,
         network: network.clone(),
         metrics,
@@ -278,12 +280,15 @@ async fn listen(address: std::net::SocketAddr, what: &str) -> Result<TcpListener
 }
 
 async fn start_rpc(
+    users: &UserThreads,
     config: &Config,
     handle: NodeHandle,
     metrics: Metrics,
     stop: watch::Receiver<bool>,
 ) -> Result<JoinHandle<()>, ExitError> {
-    let listener = listen(config.rpc.listen, "rpc").await?;
+    // Sockets belong to the runtime that opens them.
+    let listener = users.spawn(listen(config.rpc.listen, "rpc")).await;
+    let listener = listener.map_err(|error| ExitError::new(Exit::Internal, error))??;
     let limits = &config.rpc;
     let options = rpc::Options {
         request_bytes: u32::try_from(limits.body_bytes_max).unwrap_or(u32::MAX),
@@ -297,11 +302,17 @@ async fn start_rpc(
         origins: limits.origins.clone(),
         ..rpc::Options::default()
     };
-    Ok(tokio::spawn(async move {
+    Ok(users.spawn(async move {
         if let Err(error) = rpc::serve(listener, options, handle, metrics, stopped(stop)).await {
             tracing::error!(%error, "rpc server ended");
         }
     }))
+}
+
+/// The committee, as the network knows it.
+fn validators(genesis: &Genesis) -> BTreeSet<PeerId> {
+    let all = genesis.committee().validators().iter();
+    all.map(|validator| PeerId(validator.peer)).collect()
 }
 
 /// Completes when the node is told to stop, or is gone.

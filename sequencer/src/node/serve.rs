@@ -1,11 +1,17 @@
 //! Decided blocks for peers that ask, read from the log off the node thread.
+//!
+//! Promises that reading for peers takes a bounded part of the machine: so many requests at a time, in all and of one
+//! peer, and of all followers together so many bytes a second. The committee's own catching up has no such rate.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use fusion_consensus::wire::{SYNC_BYTES_MAX, sync_response_bytes};
 use fusion_consensus::{Message, PeerId};
 use fusion_types::{BlockId, Height};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::intake::{network_class, network_id};
@@ -18,6 +24,15 @@ const SERVED_AT_ONCE: usize = 16;
 /// Requests of one peer served at a time, so that none takes the places of all.
 const SERVED_PER_PEER: usize = 4;
 
+/// Bytes a second for all followers together; what they ask for beyond is dropped, and they ask again.
+const FOLLOWERS_BYTES_PER_SECOND: u64 = 32 * 1024 * 1024;
+
+/// What they may save up while nobody asks.
+const FOLLOWERS_BYTES_SAVED: u64 = 64 * 1024 * 1024;
+
+/// What a request costs beside the bytes of its answer.
+const REQUEST_BYTES: u64 = 64 * 1024;
+
 /// Bytes kept free in a response for what is not blocks.
 const RESPONSE_OVERHEAD_BYTES: usize = 64 * 1024;
 
@@ -26,18 +41,59 @@ const RESPONSE_OVERHEAD_BYTES: usize = 64 * 1024;
 pub(super) struct Server {
     reader: LogReader,
     network: Arc<Network>,
+    validators: BTreeSet<PeerId>,
+    /// Where the reading is done.
+    threads: Handle,
     places: Arc<Semaphore>,
     per_peer: BTreeMap<PeerId, Arc<Semaphore>>,
+    followers: Allowance,
+}
+
+/// Bytes that followers may still be sent.
+#[derive(Debug)]
+struct Allowance {
+    left: u64,
+    counted: Instant,
+    /// Sent since it was last counted.
+    spent: Arc<AtomicU64>,
+}
+
+impl Allowance {
+    fn new(now: Instant) -> Self {
+        Self {
+            left: FOLLOWERS_BYTES_SAVED,
+            counted: now,
+            spent: Arc::default(),
+        }
+    }
+
+    /// Whether another request may be served. What is being read counts when it is sent, so that the places bound by
+    /// how much it is overdrawn.
+    fn may_serve(&mut self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.counted).min(Duration::from_secs(60));
+        let earned = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX) * (FOLLOWERS_BYTES_PER_SECOND / 1000);
+        let spent = self.spent.load(Ordering::Relaxed);
+        let left = (self.left + earned).min(FOLLOWERS_BYTES_SAVED);
+        if left <= spent {
+            return false;
+        }
+        self.spent.fetch_sub(spent, Ordering::Relaxed);
+        (self.left, self.counted) = (left - spent, now);
+        true
+    }
 }
 
 impl Server {
-    /// A server of the blocks behind `reader`.
-    pub(super) fn new(reader: LogReader, network: Arc<Network>) -> Self {
+    /// A server of the blocks behind `reader` that reads on `threads`.
+    pub(super) fn new(reader: LogReader, network: Arc<Network>, validators: BTreeSet<PeerId>, threads: Handle) -> Self {
         Self {
             reader,
             network,
+            validators,
+            threads,
             places: Arc::new(Semaphore::new(SERVED_AT_ONCE)),
             per_peer: BTreeMap::new(),
+            followers: Allowance::new(Instant::now()),
         }
     }
 
@@ -69,6 +125,10 @@ impl Server {
         peer: PeerId,
         read: impl FnOnce(&LogReader) -> Result<Option<Message>, crate::store::StoreError> + Send + 'static,
     ) {
+        let is_follower = !self.validators.contains(&peer);
+        if is_follower && !self.followers.may_serve(Instant::now()) {
+            return;
+        }
         self.per_peer
             .retain(|_, places| places.available_permits() < SERVED_PER_PEER);
         let of_peer = self
@@ -82,15 +142,51 @@ impl Server {
             return;
         };
         let (reader, network) = (self.reader.clone(), self.network.clone());
-        tokio::task::spawn_blocking(move || {
+        let spent = is_follower.then(|| self.followers.spent.clone());
+        self.threads.spawn_blocking(move || {
             match read(&reader) {
                 Ok(Some(message)) => {
-                    network.send(network_id(peer), network_class(message.class()), message.encode().0);
+                    let answer = message.encode().0;
+                    if let Some(spent) = spent {
+                        spent.fetch_add(REQUEST_BYTES + answer.len() as u64, Ordering::Relaxed);
+                    }
+                    network.send(network_id(peer), network_class(message.class()), answer);
                 }
                 Ok(None) => {}
                 Err(error) => tracing::error!(%error, "cannot read decided blocks for a peer"),
             }
             drop((place, peers_place));
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Asks for a mebibyte as often as possible and says how much was served until `end`.
+    fn served(allowance: &mut Allowance, begin: Instant, end: Duration) -> u64 {
+        let mut bytes = 0;
+        for millis in 0..u64::try_from(end.as_millis()).unwrap() {
+            while allowance.may_serve(begin + Duration::from_millis(millis)) {
+                allowance.spent.fetch_add(1 << 20, Ordering::Relaxed);
+                bytes += 1 << 20;
+            }
+        }
+        bytes
+    }
+
+    #[test]
+    fn followers_get_what_they_saved_and_then_their_rate() {
+        let begin = Instant::now();
+        let mut allowance = Allowance::new(begin);
+        let first = served(&mut allowance, begin, Duration::from_secs(10));
+        let mebibytes = first >> 20;
+        // 64 at once, and 32 in each of ten seconds.
+        assert!((375..=386).contains(&mebibytes), "{mebibytes}");
+        // However long nobody asks, no more than this is saved.
+        let later = begin + Duration::from_secs(100_000);
+        let again = served(&mut allowance, later, Duration::from_millis(1)) >> 20;
+        assert!((63..=65).contains(&again), "{again}");
     }
 }
