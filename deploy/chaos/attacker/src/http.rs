@@ -88,7 +88,7 @@ async fn dribbler(target: Target, number: usize, until: Instant) -> Counts {
     counts
 }
 
-/// Batches of whole blocks, each answered before the next is sent; every tenth is far beyond the limit.
+/// Batches of whole blocks; every tenth is far beyond the limit.
 ///
 /// # Errors
 /// If a worker fails.
@@ -113,7 +113,13 @@ pub(crate) async fn nesting(target: &Target, until: Instant) -> anyhow::Result<C
     asking(target, until, vec![arrays, objects]).await
 }
 
-/// Workers that post `bodies` in turn, each as soon as the last one is answered.
+/// The pace of one of the connections that share the target's.
+#[expect(clippy::cast_precision_loss, reason = "a handful")]
+fn pace(target: &Target, until: Instant) -> Pace {
+    Pace::new(target.rate / CONNECTIONS as f64, until)
+}
+
+/// Workers that post `bodies` in turn at their pace, each when the last one is answered.
 async fn asking(target: &Target, until: Instant, bodies: Vec<String>) -> anyhow::Result<Counts> {
     together(CONNECTIONS, |number| {
         asker(target.clone(), number, until, bodies.clone())
@@ -123,9 +129,10 @@ async fn asking(target: &Target, until: Instant, bodies: Vec<String>) -> anyhow:
 
 async fn asker(target: Target, number: usize, until: Instant, bodies: Vec<String>) -> Counts {
     let mut counts = Counts::new();
+    let mut pace = pace(&target, until);
     let mut sent = number;
     while let Some(mut stream) = connected(&target, number, until, &mut counts).await {
-        while Instant::now() < until {
+        while pace.due().await.is_some() {
             let body = &bodies[sent % bodies.len()];
             sent += 1;
             if post(&mut stream, body).await.is_err() {
@@ -209,13 +216,19 @@ async fn filler(target: Target, number: usize, until: Instant) -> Counts {
     if !is_announced {
         piece = [b"4000\r\n", piece.as_slice(), b"\r\n"].concat();
     }
+    let mut pace = pace(&target, until);
     while let Some(mut stream) = connected(&target, number, until, &mut counts).await {
         let mut written = stream.write_all(head.as_bytes()).await;
-        while written.is_ok() && Instant::now() < until {
-            written = timeout(ANSWER, stream.write_all(&piece))
-                .await
-                .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
-            count(&mut counts, "bytes", piece.len() as u64);
+        while written.is_ok() {
+            let Some(due) = pace.due().await else { break };
+            for _ in 0..due {
+                let piece = timeout(ANSWER, stream.write_all(&piece)).await;
+                written = piece.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+                if written.is_err() {
+                    break;
+                }
+                count(&mut counts, "pieces of 16 KiB", 1);
+            }
         }
         count(&mut counts, "cut", 1);
     }
@@ -266,8 +279,7 @@ where
 
 async fn pacer(target: Target, number: usize, until: Instant, mut call: impl FnMut() -> String + Send) -> Counts {
     let mut counts = Counts::new();
-    #[expect(clippy::cast_precision_loss, reason = "a handful")]
-    let mut pace = Pace::new(target.rate / CONNECTIONS as f64, until);
+    let mut pace = pace(&target, until);
     let mut waiting = Vec::with_capacity(BATCH);
     while let Some(mut stream) = connected(&target, number, until, &mut counts).await {
         while let Some(due) = pace.due().await {

@@ -2,7 +2,7 @@
 //!
 //! One flood a run, for as long as it is told; prints what it did as a line of JSON. `deploy/chaos/floods` runs it
 //! beside honest users and measures what they notice. It judges nothing itself, and holds back nothing but the pace of
-//! `--rate`: on one machine, an attacker without a pace measures how the kernel shares its cores.
+//! `--rate`: on one machine, an attacker without a pace measures how the kernel shares cores and memory.
 //!
 //! In reading order: `target` is who is attacked and from where, `pace` counts deeds and spreads them over time;
 //! `udp`, `mesh`, `http`, `websocket` and `transactions` hold the floods by the door at which they knock.
