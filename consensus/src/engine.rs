@@ -11,7 +11,10 @@ mod future;
 mod height;
 mod liveness;
 mod receive;
+mod sizes;
 mod witness;
+
+pub use sizes::EngineSizes;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -197,6 +197,15 @@ impl EvidenceLog {
         }
     }
 
+    /// Pairs in all, and most pairs of one validator at one height.
+    pub(crate) fn sizes(&self) -> (usize, usize) {
+        let mut places: BTreeMap<(ValidatorId, Height), usize> = BTreeMap::new();
+        for kept in &self.kept {
+            *places.entry((kept.validator(), kept.height())).or_default() += 1;
+        }
+        (self.kept.len(), places.into_values().max().unwrap_or(0))
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Evidence> {
         self.kept.iter()
     }

@@ -74,7 +74,7 @@ mod wal;
 pub mod wire;
 
 // What goes in and what comes out.
-pub use engine::Engine;
+pub use engine::{Engine, EngineSizes};
 pub use interface::{EngineConfig, FatalError, Fault, Input, Output, Recipient, Recovery, RecoveryError, Tip};
 
 // How it is set up.

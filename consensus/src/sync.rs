@@ -279,6 +279,21 @@ impl Sync {
         self.reopen(|window| matches!(window, Window::Held { peer: sender, .. } if *sender == peer));
     }
 
+    /// Windows asked for or held, most windows asked of one peer, and blocks held.
+    pub(crate) fn sizes(&self) -> (usize, usize, usize) {
+        let (mut busy, mut blocks_held) = (0, 0);
+        let mut of_peer: BTreeMap<PeerId, usize> = BTreeMap::new();
+        for window in self.windows.values() {
+            match window {
+                Window::Open { .. } => continue,
+                Window::Asked { peer, .. } => *of_peer.entry(*peer).or_default() += 1,
+                Window::Held { blocks, .. } => blocks_held += blocks.len(),
+            }
+            busy += 1;
+        }
+        (busy, of_peer.into_values().max().unwrap_or(0), blocks_held)
+    }
+
     /// Whether the block of `next` is here.
     pub(crate) fn holds(&self, next: Height) -> bool {
         matches!(self.windows.get(&next), Some(Window::Held { .. }))

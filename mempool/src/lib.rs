@@ -40,7 +40,7 @@ mod reject;
 pub use reject::Reject;
 
 mod pool;
-pub use pool::{Pending, Pool};
+pub use pool::{Pending, Pool, PoolSizes};
 
 mod lane;
 

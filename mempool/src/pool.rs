@@ -314,6 +314,9 @@ fn check_shape(config: &RollupConfig, transaction: &PoolTransaction) -> Result<(
     }
 }
 
+mod sizes;
+pub use sizes::PoolSizes;
+
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

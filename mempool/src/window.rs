@@ -36,6 +36,19 @@ impl Window {
         self.span.map(|(_, highest)| highest)
     }
 
+    /// Most transactions remembered of one stream, and most heights from the oldest to the tip.
+    pub(crate) fn longest(&self) -> (usize, u64) {
+        let tip = self.span.map_or(0, |(_, highest)| highest.0);
+        let streams = || self.streams.values();
+        let oldest = streams()
+            .filter_map(|stream| stream.lanes.front())
+            .map(|(height, _)| height.0);
+        (
+            streams().map(|stream| stream.hashes.len()).max().unwrap_or(0),
+            oldest.min().map_or(0, |oldest| tip - oldest + 1),
+        )
+    }
+
     /// Place of a transaction in its rollup's stream, if the stream carried it lately.
     pub fn sequence_of(&self, rollup: RollupId, hash: &TxHash) -> Option<u64> {
         self.streams.get(&rollup)?.sequence_of(hash)

@@ -7,6 +7,9 @@
 mod config;
 pub use config::{CoreConfig, CoreStatus, Recovery};
 
+mod sizes;
+pub use sizes::CoreSizes;
+
 mod block_size;
 mod blocks;
 mod clock;

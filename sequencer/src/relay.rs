@@ -3,8 +3,8 @@
 //! A transaction that this node took in goes to the proposer whose block is open as far as this node knows: of this
 //! height until its proposal is known, of the next one then. A proposal without it sends it on to the proposer after;
 //! after three of them, or when nothing is proposed or decided for `BROADCAST_AFTER` (longer where blocks take longer),
-//! it goes to all validators. So under load a transaction crosses the network about once before it stands in a
-//! proposal.
+//! it goes to all validators, and begins anew `HEIGHTS_BEFORE_AGAIN` later if it still waits. So under load a
+//! transaction crosses the network about once before it stands in a proposal.
 //!
 //! Under more load than the chain carries, transactions miss blocks because others are before them, and sending them
 //! again would leave less room for the rest. So what a node sends again for one height is at most its share of a
@@ -51,6 +51,10 @@ const COPIES_AGAIN_MIN: usize = 256;
 /// Mostly the next proposer is not gone but late, and what everybody sends to everybody then makes it later.
 const COPIES_STALLED_MAX: usize = 1024;
 
+/// What went to everybody is sent on again when it still waits after so many heights: whoever proposes since may have
+/// lost it in a restart, and this node may be benched for long.
+const HEIGHTS_BEFORE_AGAIN: u64 = 16;
+
 /// Transactions sent on, and what became of them. Bounded by the pool: it holds keys of pooled transactions only.
 #[derive(Debug, Default)]
 pub struct Relay {
@@ -60,6 +64,8 @@ pub struct Relay {
     gather_until: Option<Duration>,
     /// By the height whose proposer can take them; with the blocks that they missed.
     waiting: BTreeMap<Height, Vec<(Key, u8)>>,
+    /// What went to everybody, by the height after which it is looked at again.
+    told: BTreeMap<Height, Vec<Key>>,
     last_progress: Duration,
     /// When something last began to wait for a decision.
     waits_since: Duration,
@@ -106,6 +112,17 @@ impl Relay {
     /// Whether transactions wait to be sent on for the first time.
     pub fn has_fresh(&self) -> bool {
         !self.fresh.is_empty()
+    }
+
+    /// How many transactions it knows: those that wait to be sent, and those that wait for a decision.
+    pub fn len(&self) -> usize {
+        let told = self.told.values().map(Vec::len).sum::<usize>();
+        self.fresh.len() + self.waiting.values().map(Vec::len).sum::<usize>() + told
+    }
+
+    /// Whether it knows none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Sends fresh transactions on their way, or gathers more of them while nobody could take them yet.
@@ -166,7 +183,11 @@ impl Relay {
         self.waits_since = outlook.now;
         let later = self.waiting.split_off(&height.next());
         let due = std::mem::replace(&mut self.waiting, later);
-        let missed = due.into_values().flatten().filter(|(key, _)| pooled(key)).collect();
+        let later = self.told.split_off(&height.next());
+        let told = std::mem::replace(&mut self.told, later);
+        let anew = told.into_values().flatten().map(|key| (key, 0));
+        let missed = due.into_values().flatten().chain(anew);
+        let missed = missed.filter(|(key, _)| pooled(key)).collect();
         self.missed((height, missed), outlook, count, &pooled)
     }
 
@@ -197,7 +218,10 @@ impl Relay {
         while let Some((height, keys)) = self.waiting.pop_first() {
             let mut keys = keys.into_iter().map(|(key, _)| key).filter(&pooled);
             let room = most - dispatch.to_all.len();
-            dispatch.to_all.extend(keys.by_ref().take(room));
+            let told: Vec<Key> = keys.by_ref().take(room).collect();
+            dispatch.to_all.extend(&told);
+            let again = Height(height.0.saturating_add(HEIGHTS_BEFORE_AGAIN));
+            self.told.entry(again).or_default().extend(told);
             let rest: Vec<(Key, u8)> = keys.map(|key| (key, 0)).collect();
             if !rest.is_empty() {
                 self.waiting.insert(height, rest);
@@ -229,6 +253,8 @@ impl Relay {
                 copies -= 1;
             } else {
                 dispatch.to_all.push(key);
+                let again = Height(height.0.saturating_add(HEIGHTS_BEFORE_AGAIN));
+                self.told.entry(again).or_default().push(key);
                 copies = copies.saturating_sub(outlook.members - 1);
             }
         }
@@ -358,6 +384,22 @@ mod tests {
         assert_eq!(relay.proposed(outlook(8, true), 9, inside, |_| true).to_all, [key(1)]);
         let gone = relay.decided(Height(8), 9, outlook(9, false), |_| false);
         assert_eq!((gone, relay.deadline()), (Dispatch::default(), None));
+    }
+
+    #[test]
+    fn what_went_to_everybody_and_still_waits_long_after_goes_out_again() {
+        let mut relay = Relay::default();
+        send(&mut relay, &[key(1)], outlook(5, true));
+        for height in 6..=8 {
+            relay.proposed(outlook(height, true), 9, |_| false, |_| true);
+        }
+        for height in 8..8 + HEIGHTS_BEFORE_AGAIN {
+            let quiet = relay.decided(Height(height), 9, outlook(height + 1, false), |_| true);
+            assert_eq!(quiet, Dispatch::default(), "height {height}");
+        }
+        assert_eq!(relay.deadline(), None, "nobody waits for it");
+        let again = relay.decided(Height(24), 9, outlook(25, false), |_| true);
+        assert_eq!(again.to, to(validator(1), &[key(1)]));
     }
 
     #[test]

@@ -10,14 +10,24 @@
 //! - *no false evidence*: what convicts a validator was signed by a validator that is not honest;
 //! - *honest peers*: no honest node accuses an honest one of breaking the protocol, or ends itself;
 //! - *contradictions are noticed*: a node that received two contradicting signatures at its height has evidence of
-//!   them.
+//!   them;
+//! - *nonces in order*: the numbers of `evm` transactions stand in lanes, and are taken and refused, as the pool
+//!   promises (`nonces.rs`);
+//! - *bounded*: nothing in a node grows beyond its capacity (`bounds.rs`).
+
+mod bounds;
+mod nonces;
+
+pub(crate) use bounds::Room;
+pub(crate) use nonces::Nonces;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use alloy_primitives::{B256, keccak256};
+use alloy_primitives::{B256, Bytes, keccak256};
 use ed25519_dalek::{Signature, VerifyingKey};
 use fusion_consensus::{Evidence, Message};
+use fusion_sequencer::core::CoreSizes;
 use fusion_types::{BlockId, Certificate, DecidedBlock, TxHash, VoteKind};
 
 /// A promise that was broken.
@@ -54,12 +64,14 @@ pub(crate) struct Checker {
     /// By validator and height, the highest decided height when it was first convicted.
     convicted: BTreeMap<(B256, u64), u64>,
     violation: Option<Violation>,
+    pub(crate) nonces: Nonces,
+    room: Room,
     pub(crate) transactions: u64,
     pub(crate) later_rounds: u64,
 }
 
 impl Checker {
-    pub(crate) fn new(network: B256, validators: Vec<(B256, bool)>, nodes: usize) -> Self {
+    pub(crate) fn new(network: B256, validators: Vec<(B256, bool)>, nonces: Nonces, room: Room, nodes: usize) -> Self {
         Self {
             network,
             validators,
@@ -72,6 +84,8 @@ impl Checker {
             contradictions: BTreeMap::new(),
             convicted: BTreeMap::new(),
             violation: None,
+            nonces,
+            room,
             transactions: 0,
             later_rounds: 0,
         }
@@ -119,6 +133,24 @@ impl Checker {
         }
         self.published[node] = height;
         self.agrees(node, decided);
+        for body in &decided.block.block().lanes {
+            self.nonces.published(node, body.lane.rollup.0, &body.transactions);
+        }
+    }
+
+    /// A node took a user's transaction of an `evm` rollup.
+    pub(crate) fn took(&mut self, node: usize, rollup: u64, payload: &Bytes) {
+        if let Err(what) = self.nonces.took(node, rollup, payload) {
+            self.fail("nonces in order", what);
+        }
+    }
+
+    /// How large the parts of a node are after a turn.
+    pub(crate) fn grew(&mut self, node: usize, sizes: &CoreSizes) {
+        let peers = self.validators.len() - 1;
+        if let Some(what) = bounds::exceeded(sizes, &self.room, peers) {
+            self.fail("bounded", format!("node {node}: {what}"));
+        }
     }
 
     fn agrees(&mut self, node: usize, decided: &DecidedBlock) {
@@ -216,8 +248,13 @@ impl Checker {
 
     fn streams_continue(&mut self, decided: &DecidedBlock) {
         let height = decided.block.header().height.0;
+        let by_honest = self.is_honest(decided.block.header().proposer.0);
         for body in &decided.block.block().lanes {
             let lane = &body.lane;
+            if let Err(what) = self.nonces.lane(lane.rollup.0, by_honest, &body.transactions) {
+                let what = format!("rollup {} at height {height}: {what}", lane.rollup);
+                self.fail("nonces in order", what);
+            }
             let rollup = lane.rollup.0;
             let network = self.network;
             let start = || {
@@ -265,6 +302,7 @@ impl Checker {
         log: &dyn Fn(u64) -> Option<Arc<DecidedBlock>>,
         may_be_old: bool,
     ) {
+        self.nonces.forgot(node);
         let published = self.published[node];
         if published > tip && !may_be_old {
             let what = format!("node {node} published height {published}, after a restart its log has {tip}");

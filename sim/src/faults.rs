@@ -48,10 +48,21 @@ pub(crate) enum Fault {
     SyncAnswered,
     Resubmitted,
     ReadAfterFinal,
+    /// A number was left out, to be filled in later.
+    NonceGap,
+    /// Another transaction of a number that waits, for higher fees.
+    Replacement,
+    /// More of one sender than a node takes.
+    Hoard,
+    /// More of one rollup than a small pool takes.
+    Crowd,
+    NonceTooLow,
+    Underpriced,
+    SenderFull,
 }
 
 /// Every kind, with its name in reports.
-pub(crate) const KINDS: [(Fault, &str); 34] = [
+pub(crate) const KINDS: [(Fault, &str); 41] = [
     (Fault::Dropped, "dropped"),
     (Fault::Duplicated, "duplicated"),
     (Fault::Reordered, "reordered"),
@@ -86,6 +97,13 @@ pub(crate) const KINDS: [(Fault, &str); 34] = [
     (Fault::SyncAnswered, "answers by sync"),
     (Fault::Resubmitted, "resubmitted"),
     (Fault::ReadAfterFinal, "reads after final"),
+    (Fault::NonceGap, "nonces left out"),
+    (Fault::Replacement, "replacements"),
+    (Fault::Hoard, "hoards"),
+    (Fault::Crowd, "crowds"),
+    (Fault::NonceTooLow, "refused as stale"),
+    (Fault::Underpriced, "refused as underpriced"),
+    (Fault::SenderFull, "refused for want of room"),
 ];
 
 /// Counters, one for each kind.

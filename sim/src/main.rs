@@ -10,6 +10,7 @@ mod checker;
 mod clock;
 mod cost;
 mod disk;
+mod evm;
 mod faults;
 mod mutants;
 mod network;

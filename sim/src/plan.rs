@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::checker::Room;
 use crate::rng::Rng;
 use crate::script::Script;
 use crate::traitor::{DEEDS, Deed};
@@ -89,6 +90,10 @@ pub(crate) struct Plan {
     pub(crate) clock_rate_spread: u64,
     pub(crate) clock_offset_ms: u64,
     pub(crate) submit_every_ms: u64,
+    /// What pools may hold.
+    pub(crate) room: Room,
+    /// Whether some senders send more than a node takes of one.
+    pub(crate) hoards: bool,
     pub(crate) rates: Rates,
     /// At most `f` nodes with what is wrong with them.
     pub(crate) flaws: Vec<(usize, Flaw)>,
@@ -124,6 +129,8 @@ impl Plan {
             clock_rate_spread: 0,
             clock_offset_ms: rng.below(200),
             submit_every_ms: rng.between(80, 800),
+            room: Room::FULL,
+            hoards: false,
             rates: Rates::default(),
             flaws: Vec::new(),
             script: None,
@@ -134,6 +141,10 @@ impl Plan {
         if rng.chance(300) {
             plan.clock_rate_spread = 200;
         }
+        if rng.chance(60) {
+            plan.room = Room::CRAMPED;
+        }
+        plan.hoards = rng.chance(50);
         plan.rates = rates(&mut rng);
         let faulty = (nodes - 1) / 3;
         let mut at = rng.index(nodes);
@@ -176,6 +187,8 @@ impl Plan {
             clock_rate_spread: 0,
             clock_offset_ms: 0,
             submit_every_ms: 0,
+            room: Room::FULL,
+            hoards: false,
             rates: Rates::default(),
             flaws: twins.collect(),
             script: Some(script),

@@ -10,7 +10,8 @@ use alloy_primitives::{B256, B512};
 use ed25519_dalek::{Signature, Signer as _, SigningKey};
 use fusion_consensus::{Evidence, Message, Polka, RoundCertificate, SignedProposal, SignedVote};
 use fusion_types::{
-    BlockId, CommitteeSignature, DecidedBlock, Epoch, Height, NetworkId, Round, SealedBlock, ValidatorId, VoteKind,
+    BlockId, CommitteeSignature, DecidedBlock, Epoch, Height, Lane, NetworkId, Round, SealedBlock, TxHash, ValidatorId,
+    VoteKind, merkle_root, transaction_hash,
 };
 
 use crate::rng::Rng;
@@ -221,7 +222,10 @@ impl Traitor {
 
     /// A well-formed block that breaks one rule of validity.
     fn spoiled(&mut self, block: &SealedBlock) -> Option<Arc<SealedBlock>> {
-        let choice = self.rng.below(6);
+        let choice = self.rng.below(7);
+        if let (6, Some(disordered)) = (choice, disordered(block)) {
+            return Some(disordered);
+        }
         let junk = B256::from(self.key.verifying_key().to_bytes());
         altered(block, |header| match choice {
             0 => header.state_root = junk,
@@ -413,6 +417,28 @@ impl Traitor {
 fn altered(block: &SealedBlock, change: impl FnOnce(&mut fusion_types::Header)) -> Option<Arc<SealedBlock>> {
     let mut block = block.block().clone();
     change(&mut block.header);
+    SealedBlock::new(&block).ok().map(Arc::new)
+}
+
+/// The block with its last lane the other way round: the last is the one that is ordered by tip, if it is there.
+fn disordered(block: &SealedBlock) -> Option<Arc<SealedBlock>> {
+    let mut block = block.block().clone();
+    let body = block.lanes.last_mut().filter(|body| body.transactions.len() > 1)?;
+    body.transactions.reverse();
+    let hashes: Vec<TxHash> = body
+        .transactions
+        .iter()
+        .map(|payload| transaction_hash(payload))
+        .collect();
+    let Lane {
+        rollup,
+        first_sequence,
+        parent_head,
+        ..
+    } = body.lane;
+    body.lane = Lane::new(rollup, block.header.height, first_sequence, parent_head, &hashes);
+    let leaves: Vec<B256> = block.lanes.iter().map(|body| body.lane.leaf()).collect();
+    block.header.lanes_root = merkle_root(&leaves);
     SealedBlock::new(&block).ok().map(Arc::new)
 }
 

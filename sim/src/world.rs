@@ -2,10 +2,13 @@
 //!
 //! A node here is the production `Core`, driven as the node's loop drives it: what waits is taken in one turn, its
 //! records are made durable, and only then anything becomes visible; while a commit lasts, events gather. `acts`
-//! carries out what cores ask for, `wires` carries messages, `weather` lets things go wrong, `clients` uses the nodes.
+//! carries out what cores ask for, `wires` carries messages, `weather` lets things go wrong, `clients` and `accounts`
+//! use the nodes.
 
+mod accounts;
 mod acts;
 mod clients;
+mod genesis;
 mod play;
 mod weather;
 mod wires;
@@ -15,16 +18,14 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy_primitives::{B256, keccak256};
+use alloy_primitives::B256;
 use ed25519_dalek::SigningKey;
 use fusion_consensus::{Message, PeerId};
 use fusion_sequencer::core::{Action, Core, CoreConfig, Event};
 use fusion_sequencer::store::Record;
-use fusion_types::{
-    Committee, Epoch, Genesis, Ordering, RollupConfig, RollupId, RollupKind, State, Validator, ValidatorId,
-};
+use fusion_types::{Genesis, State};
 
-use crate::checker::{Checker, Violation};
+use crate::checker::{Checker, Nonces, Room, Violation};
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::faults::{Fault, Faults};
@@ -34,7 +35,9 @@ use crate::rng::Rng;
 use crate::trace::Trace;
 use crate::traitor::Traitor;
 use crate::volume::Snapshot;
+use accounts::Accounts;
 use clients::Clients;
+use genesis::{EVM_ROLLUPS, genesis};
 use play::Play;
 use weather::Weather;
 
@@ -166,6 +169,7 @@ pub(crate) struct World {
     nodes: Vec<Node>,
     network: Network,
     clients: Clients,
+    accounts: Accounts,
     checker: Checker,
     faults: Faults,
     trace: Trace,
@@ -209,26 +213,6 @@ impl Ord for Scheduled {
     }
 }
 
-fn genesis(validators: usize) -> (Arc<Genesis>, Vec<SigningKey>) {
-    let key = |n: usize| SigningKey::from_bytes(&keccak256(format!("simulated key {n}")).0);
-    let mut keys: Vec<SigningKey> = (0..validators).map(key).collect();
-    keys.sort_by_key(|key| key.verifying_key().to_bytes());
-    let validator = |(n, key): (usize, &SigningKey)| Validator {
-        id: ValidatorId(B256::from(key.verifying_key().to_bytes())),
-        peer: keccak256(format!("simulated peer {n}")),
-        power: 1,
-    };
-    let committee = Committee::new(Epoch(0), keys.iter().enumerate().map(validator).collect()).expect("a committee");
-    let rollup = |id: u64| RollupConfig {
-        id: RollupId(id),
-        kind: RollupKind::Opaque,
-        ordering: Ordering::Fcfs,
-        weight: 1,
-    };
-    let genesis = Genesis::new("simulation".into(), 1_000, committee, vec![rollup(7), rollup(8)]).expect("a genesis");
-    (Arc::new(genesis), keys)
-}
-
 impl World {
     pub(crate) fn new(plan: Plan, story: bool) -> Self {
         let (genesis, keys) = genesis(plan.nodes);
@@ -253,12 +237,18 @@ impl World {
             nodes.push(Node::new(&plan, &mut rng, &genesis, &keys, identity));
         }
         let clients = Clients::new(rng.fork());
+        let accounts = Accounts::new(rng.fork(), plan.nodes);
+        let mut nonces = Nonces::new(EVM_ROLLUPS.into(), plan.room != Room::FULL, count);
+        for (rollup, sender, next) in accounts.all() {
+            nonces.open(rollup, sender, next);
+        }
         let mut world = Self {
-            checker: Checker::new(genesis.network().0, validators, count),
+            checker: Checker::new(genesis.network().0, validators, nonces, plan.room, count),
             trace: Trace::new(story),
             network: Network::new(count),
             twin_side: (0..count).map(|_| rng.chance(500)).collect(),
             clients,
+            accounts,
             rng,
             now: Duration::ZERO,
             queue: BinaryHeap::new(),
@@ -350,7 +340,12 @@ impl World {
     /// What the core of a node is made of.
     pub(crate) fn config(&self, node: usize) -> CoreConfig {
         let identity = self.nodes[node].identity;
-        CoreConfig::new(self.genesis.clone(), Some(self.keys[identity].clone()))
+        let mut config = CoreConfig::new(self.genesis.clone(), Some(self.keys[identity].clone()));
+        if self.plan.room != Room::FULL {
+            config.pool.bytes_max = self.plan.room.pool_bytes;
+            config.pool.rollup_bytes_max = self.plan.room.rollup_bytes;
+        }
+        config
     }
 
     /// Nodes on which the others may count after the healing.
@@ -361,9 +356,12 @@ impl World {
     fn is_well(&self) -> bool {
         let reached = self.height_at_heal + HEIGHTS_AFTER;
         let mut core = (0..self.plan.nodes).filter(|node| self.is_core(*node));
-        self.healed_at.is_some()
-            && core.all(|node| self.checker.published(node) >= reached)
-            && self.clients.are_served()
+        self.healed_at.is_some() && core.all(|node| self.checker.published(node) >= reached) && self.unserved() == 0
+    }
+
+    /// Transactions and numbers that should be final and are not.
+    fn unserved(&self) -> usize {
+        self.clients.unserved() + self.accounts.unserved(&self.checker.nonces)
     }
 
     fn is_over(&self) -> bool {
@@ -377,7 +375,7 @@ impl World {
         let what = format!(
             "{PATIENCE:?} after the healing at height {} the nodes are at {heights:?}, {} transactions are not final; {}",
             self.height_at_heal,
-            self.clients.unserved(),
+            self.unserved(),
             status.join(", ")
         );
         self.checker.fail("liveness", what);

@@ -185,6 +185,13 @@ impl Bodies {
         *count <= SERVED_MAX
     }
 
+    /// Bodies of `height`, bodies above it, and bodies that are wanted.
+    pub(crate) fn sizes(&self, height: Height) -> (usize, usize, usize) {
+        let above = self.blocks.values().filter(|block| block.header().height > height);
+        let above = above.count();
+        (self.blocks.len() - above, above, self.wants.len())
+    }
+
     /// Nothing is wanted any more.
     pub(crate) fn want_nothing(&mut self) {
         self.wants.clear();

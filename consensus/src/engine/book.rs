@@ -281,6 +281,11 @@ impl Book {
         proposals.map(|(proposal, _)| *proposal.get()).collect()
     }
 
+    /// Most proposals of one round.
+    pub(crate) fn proposals_of_round_most(&self) -> usize {
+        self.proposals.values().map(Vec::len).max().unwrap_or(0)
+    }
+
     /// The proposal that `proposer` made in `round`.
     pub(crate) fn proposal_by(&self, proposer: ValidatorId, round: Round) -> Option<&SignedProposal> {
         let proposals = self.proposals.get(&round)?.iter().map(|(proposal, _)| proposal.get());

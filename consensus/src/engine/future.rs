@@ -32,6 +32,16 @@ impl Future {
         }
     }
 
+    /// Most messages of one peer and height, most signatures in them, and how many peers and heights there are.
+    pub(crate) fn sizes(&self) -> (usize, usize, usize) {
+        let count = |messages: &Vec<Message>| messages.iter().map(signatures).sum();
+        (
+            self.kept.values().map(Vec::len).max().unwrap_or(0),
+            self.kept.values().map(count).max().unwrap_or(0),
+            self.kept.len(),
+        )
+    }
+
     /// Takes out the messages of `height` and forgets those below.
     pub(crate) fn take(&mut self, height: Height) -> Vec<(PeerId, Message)> {
         let later = self.kept.split_off(&(height.next(), PeerId::LOWEST));

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use fusion_consensus::{Message, Recipient};
-use fusion_mempool::PoolTransaction;
 use fusion_sequencer::core::{Action, Core, Event, Now};
 use fusion_sequencer::store::{Record, StoreError};
-use fusion_types::{Height, LaneHashes, RollupId, transaction_hash};
+use fusion_types::{Height, LaneHashes};
 
 use super::{Moment, What, World};
 use crate::disk::End;
@@ -23,16 +22,6 @@ const FULL_DISK_RETRY: Duration = Duration::from_millis(500);
 /// Faults of a peer that end its connection for a minute, as in production.
 const STRIKES_MAX: u32 = 3;
 const BAN: Duration = Duration::from_secs(60);
-
-/// A transaction of an opaque rollup.
-pub(super) fn transaction(rollup: RollupId, payload: alloy_primitives::Bytes) -> PoolTransaction {
-    PoolTransaction {
-        rollup,
-        hash: transaction_hash(&payload),
-        payload,
-        evm: None,
-    }
-}
 
 /// A message in a few words.
 pub(super) fn story_of(message: &Message) -> String {
@@ -93,6 +82,8 @@ impl World {
         if !state.inbox.is_empty() || is_due {
             let events = std::mem::take(&mut state.inbox);
             let actions = core.turn(now, events);
+            let sizes = core.sizes();
+            self.checker.grew(node, &sizes);
             self.carry_out(node, actions);
         } else {
             self.set_alarm(node);
@@ -202,7 +193,10 @@ impl World {
     fn show(&mut self, node: usize, action: Action) {
         match action {
             Action::Send { to, message } => self.send(node, to, message),
-            Action::Reply { request, outcomes } => self.clients.replied(request, &outcomes),
+            Action::Reply { request, outcomes } => {
+                self.clients.replied(request, &outcomes);
+                self.answered(node, request, &outcomes);
+            }
             Action::Decided(decided) => {
                 let height = decided.block.header().height.0;
                 self.trace.bytes(decided.block.id().0.as_slice());

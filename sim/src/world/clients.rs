@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use alloy_primitives::Bytes;
-use fusion_mempool::Reject;
+use fusion_mempool::{PoolTransaction, Reject};
 use fusion_sequencer::core::{Event, RequestId};
 use fusion_types::{RollupId, TxHash, transaction_hash};
 
-use super::acts::transaction;
+use super::genesis::OPAQUE_ROLLUPS;
 use super::{What, World};
+use crate::checker::Room;
 use crate::faults::Fault;
 use crate::rng::Rng;
 
@@ -18,6 +19,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(400);
 
 /// A user submits again at another node after this.
 const PATIENCE: Duration = Duration::from_millis(1_500);
+
+/// Transactions and bytes of each with which a pool is crowded.
+const CROWD: usize = 24;
+const CROWD_BYTES: usize = 2_000;
 
 #[derive(Debug)]
 struct Sent {
@@ -54,11 +59,7 @@ impl Clients {
         }
     }
 
-    /// Whether everything that a node took is final.
-    pub(super) fn are_served(&self) -> bool {
-        self.unserved() == 0
-    }
-
+    /// Transactions that a node took and that are not final.
     pub(super) fn unserved(&self) -> usize {
         self.sent.values().filter(|sent| sent.accepted).count()
     }
@@ -72,14 +73,18 @@ impl World {
         let pause = Duration::from_millis(self.rng.around(self.plan.submit_every_ms));
         self.after(pause, What::Submit);
         let node = self.clients.rng.index(self.plan.nodes);
-        self.submit_at(node);
+        match self.clients.rng.below(2) {
+            0 => self.use_account(),
+            _ if self.plan.room != Room::FULL && self.clients.rng.chance(300) => self.crowd(node),
+            _ => self.submit_at(node),
+        }
     }
 
     /// A user submits a new transaction at a node.
     pub(super) fn submit_at(&mut self, node: usize) {
         self.clients.count += 1;
         let count = self.clients.count;
-        let rollup = RollupId(7 + self.clients.rng.below(2));
+        let rollup = RollupId(OPAQUE_ROLLUPS[self.clients.rng.index(OPAQUE_ROLLUPS.len())]);
         let payload = Bytes::from(format!("transaction {count}").into_bytes());
         let hash = transaction_hash(&payload);
         let sent = Sent {
@@ -94,6 +99,21 @@ impl World {
         self.hand_in(count);
     }
 
+    /// Somebody fills a pool of little room; nobody cares what becomes of it.
+    fn crowd(&mut self, node: usize) {
+        self.faults.count(Fault::Crowd);
+        let rollup = RollupId(OPAQUE_ROLLUPS[self.clients.rng.index(OPAQUE_ROLLUPS.len())]);
+        let mut transactions = Vec::new();
+        for _ in 0..CROWD {
+            self.clients.count += 1;
+            let mut payload = format!("one of many {}", self.clients.count).into_bytes();
+            payload.resize(CROWD_BYTES, 0);
+            transactions.push(transaction(rollup, payload.into()));
+        }
+        let request = RequestId(0);
+        self.tell(node, Event::Submitted { request, transactions });
+    }
+
     fn hand_in(&mut self, count: u64) {
         let sent = &self.clients.sent[&count];
         let (node, transactions) = (sent.node, vec![transaction(sent.rollup, sent.payload.clone())]);
@@ -104,6 +124,7 @@ impl World {
     /// Users look what became of what they sent.
     pub(super) fn serve_clients(&mut self) {
         self.after(LOOK_EVERY, What::Clients);
+        self.serve_accounts();
         let due: Vec<u64> = self.clients.sent.keys().copied().collect();
         for count in due {
             let sent = &self.clients.sent[&count];
@@ -150,5 +171,15 @@ impl World {
         });
         self.checker
             .read(other, sent.rollup.0, &sent.hash, (height, sequence), found);
+    }
+}
+
+/// A transaction of an opaque rollup.
+fn transaction(rollup: RollupId, payload: Bytes) -> PoolTransaction {
+    PoolTransaction {
+        rollup,
+        hash: transaction_hash(&payload),
+        payload,
+        evm: None,
     }
 }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use fusion_consensus::Message;
+use fusion_consensus::{Forwarded, Message};
+use fusion_mempool::PoolTransaction;
 use fusion_sequencer::core::Event;
+use fusion_sequencer::ingress;
 
 use super::acts::story_of;
 use super::{What, World};
@@ -222,15 +224,25 @@ impl World {
         let peer = self.peers[self.nodes[from].identity];
         let event = match message {
             Message::Transactions(forwarded) => Event::Relayed {
-                transactions: forwarded
-                    .into_iter()
-                    .map(|f| super::acts::transaction(f.rollup, f.payload))
-                    .collect(),
+                transactions: forwarded.into_iter().filter_map(|one| self.admit(one)).collect(),
                 by_member: true,
             },
             message => Event::Received { peer, message },
         };
         self.tell(to, event);
+    }
+
+    /// A transaction that a member forwarded, as the node's intake takes it.
+    fn admit(&mut self, forwarded: Forwarded) -> Option<PoolTransaction> {
+        let rollup = self.genesis.rollup(forwarded.rollup)?;
+        match ingress::facts_without_signature(rollup, forwarded.payload, forwarded.sender) {
+            Ok(transaction) => Some(transaction),
+            Err(reject) => {
+                let what = format!("a node forwards a transaction that ingress refuses: {reject}");
+                self.checker.fail("honest peers", what);
+                None
+            }
+        }
     }
 
     /// A message reaches a process: a contradiction among them must be noticed, unless the process ends before it gets
