@@ -52,8 +52,12 @@ const COPIES_AGAIN_MIN: usize = 256;
 const COPIES_STALLED_MAX: usize = 1024;
 
 /// What went to everybody is sent on again when it still waits after so many heights: whoever proposes since may have
-/// lost it in a restart, and this node may be benched for long.
+/// lost it in a restart, and this node may be benched for long. Each further time it takes twice as long, for most of
+/// what waits so long waits for a nonce that nobody sends.
 const HEIGHTS_BEFORE_AGAIN: u64 = 16;
+
+/// How often that time doubles.
+const DOUBLINGS_MAX: u8 = 6;
 
 /// Transactions sent on, and what became of them. Bounded by the pool: it holds keys of pooled transactions only.
 #[derive(Debug, Default)]
@@ -62,10 +66,10 @@ pub struct Relay {
     /// When new transactions were sent last, and until when more are gathered.
     sent_at: Option<Duration>,
     gather_until: Option<Duration>,
-    /// By the height whose proposer can take them; with the blocks that they missed.
+    /// By the height whose proposer can take them; with the blocks that they missed, in all.
     waiting: BTreeMap<Height, Vec<(Key, u8)>>,
     /// What went to everybody, by the height after which it is looked at again.
-    told: BTreeMap<Height, Vec<Key>>,
+    told: BTreeMap<Height, Vec<(Key, u8)>>,
     last_progress: Duration,
     /// When something last began to wait for a decision.
     waits_since: Duration,
@@ -185,8 +189,7 @@ impl Relay {
         let due = std::mem::replace(&mut self.waiting, later);
         let later = self.told.split_off(&height.next());
         let told = std::mem::replace(&mut self.told, later);
-        let anew = told.into_values().flatten().map(|key| (key, 0));
-        let missed = due.into_values().flatten().chain(anew);
+        let missed = due.into_values().flatten().chain(told.into_values().flatten());
         let missed = missed.filter(|(key, _)| pooled(key)).collect();
         self.missed((height, missed), outlook, count, &pooled)
     }
@@ -216,13 +219,12 @@ impl Relay {
         self.last_progress = now;
         let most = (COPIES_STALLED_MAX / members.saturating_sub(1).max(1)).max(1);
         while let Some((height, keys)) = self.waiting.pop_first() {
-            let mut keys = keys.into_iter().map(|(key, _)| key).filter(&pooled);
+            let mut keys = keys.into_iter().filter(|(key, _)| pooled(key));
             let room = most - dispatch.to_all.len();
-            let told: Vec<Key> = keys.by_ref().take(room).collect();
-            dispatch.to_all.extend(&told);
-            let again = Height(height.0.saturating_add(HEIGHTS_BEFORE_AGAIN));
-            self.told.entry(again).or_default().extend(told);
-            let rest: Vec<(Key, u8)> = keys.map(|key| (key, 0)).collect();
+            for (key, misses) in keys.by_ref().take(room) {
+                self.tell_all(height, key, misses, &mut dispatch);
+            }
+            let rest: Vec<(Key, u8)> = keys.collect();
             if !rest.is_empty() {
                 self.waiting.insert(height, rest);
                 break;
@@ -248,13 +250,11 @@ impl Relay {
             if !pooled(&key) {
                 continue;
             }
-            if misses + 1 < HEIGHTS_BEFORE_BROADCAST {
+            if misses % HEIGHTS_BEFORE_BROADCAST + 1 < HEIGHTS_BEFORE_BROADCAST {
                 on.push((key, misses + 1));
                 copies -= 1;
             } else {
-                dispatch.to_all.push(key);
-                let again = Height(height.0.saturating_add(HEIGHTS_BEFORE_AGAIN));
-                self.told.entry(again).or_default().push(key);
+                self.tell_all(height, key, misses, &mut dispatch);
                 copies = copies.saturating_sub(outlook.members - 1);
             }
         }
@@ -264,6 +264,15 @@ impl Relay {
         }
         self.send(on, outlook, &mut dispatch);
         dispatch
+    }
+
+    /// Sends to everybody at `height` what missed so many blocks, and looks at it again later.
+    fn tell_all(&mut self, height: Height, key: Key, misses: u8, dispatch: &mut Dispatch) {
+        dispatch.to_all.push(key);
+        let times = (misses / HEIGHTS_BEFORE_BROADCAST).min(DOUBLINGS_MAX);
+        let again = Height(height.0.saturating_add(HEIGHTS_BEFORE_AGAIN << times));
+        let misses = (times + 1) * HEIGHTS_BEFORE_BROADCAST;
+        self.told.entry(again).or_default().push((key, misses));
     }
 
     fn send(&mut self, keys: Vec<(Key, u8)>, outlook: Outlook, dispatch: &mut Dispatch) {
@@ -400,6 +409,16 @@ mod tests {
         assert_eq!(relay.deadline(), None, "nobody waits for it");
         let again = relay.decided(Height(24), 9, outlook(25, false), |_| true);
         assert_eq!(again.to, to(validator(1), &[key(1)]));
+        // Two proposers more did not take it; the next time is twice as far.
+        for height in 25..=26 {
+            relay.proposed(outlook(height, true), 9, |_| false, |_| true);
+        }
+        for height in 26..26 + 32 {
+            let quiet = relay.decided(Height(height), 9, outlook(height + 1, false), |_| true);
+            assert_eq!(quiet, Dispatch::default(), "height {height}");
+        }
+        let third = relay.decided(Height(58), 9, outlook(59, false), |_| true);
+        assert_eq!(third.to, to(validator(3), &[key(1)]));
     }
 
     #[test]
