@@ -54,7 +54,6 @@ pub(super) fn exceeded(sizes: &CoreSizes, room: &Room, peers: usize) -> Option<S
         ),
         ("bodies", engine.bodies, 16),
         ("bodies of the next height", engine.bodies_ahead, 4),
-        ("wanted bodies", engine.bodies_wanted, 32),
         ("proposals of a round", engine.proposals_of_round, 2),
         ("evidence", engine.evidence, 256),
         ("evidence against one at a height", engine.evidence_of_one, 3),

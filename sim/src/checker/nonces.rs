@@ -36,6 +36,8 @@ struct Taken {
 struct Life {
     /// What waits with it, unless others' transactions of the same nonce took its place.
     taken: BTreeMap<Number, Taken>,
+    /// All that it ever took.
+    ever: BTreeSet<Number>,
     /// The last unbroken run of nonces, `first..next`, that it took and saw carried.
     runs: BTreeMap<(u64, Address), (u64, u64)>,
 }
@@ -148,6 +150,7 @@ impl Nonces {
             ));
         }
         let hash = keccak256(payload);
+        life.ever.insert((rollup, sender, nonce));
         let before = life.taken.insert((rollup, sender, nonce), Taken { hash, said });
         let cheap = |now: u128, before: u128| now * 10 < before * 11;
         match before.map(|before| before.said).filter(|_| !self.lets_go) {
@@ -170,12 +173,13 @@ impl Nonces {
                 continue;
             };
             let number = (rollup, sender, nonce);
-            let Some(taken) = life.taken.remove(&number) else {
+            let taken = life.taken.remove(&number);
+            if !life.ever.contains(&number) {
                 continue;
-            };
+            }
             // Of several transactions of one nonce this node may hold another than it took.
-            let is_sure =
-                taken.hash == keccak256(payload) && self.made.get(&number).is_some_and(|made| made.len() == 1);
+            let is_same = taken.is_some_and(|taken| taken.hash == keccak256(payload));
+            let is_sure = is_same && self.made.get(&number).is_some_and(|made| made.len() == 1);
             let run = life.runs.remove(&(rollup, sender));
             if is_sure {
                 let first = run.filter(|(_, next)| *next == nonce).map_or(nonce, |(first, _)| first);

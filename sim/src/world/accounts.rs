@@ -115,7 +115,7 @@ impl Accounts {
             sender: account.address,
             nonce: account.next,
             max_fee,
-            tip: (!self.rng.chance(200)).then(|| max_fee / 4),
+            tip: (!self.rng.chance(200)).then_some(max_fee / 4),
         };
         account.next += 1;
         let pending = Pending {
