@@ -56,10 +56,14 @@ const COPIES_STALLED_MAX: usize = 1024;
 /// what waits so long waits for a nonce that nobody sends.
 const HEIGHTS_BEFORE_AGAIN: u64 = 16;
 
+/// Of so many it is remembered; of more than that nobody is told again.
+const TOLD_MAX: usize = 65_536;
+
 /// How often that time doubles.
 const DOUBLINGS_MAX: u8 = 6;
 
-/// Transactions sent on, and what became of them. Bounded by the pool: it holds keys of pooled transactions only.
+/// Transactions sent on, and what became of them. Bounded by the pool, for it is given keys of pooled transactions only,
+/// and by [`TOLD_MAX`] for what went to everybody.
 #[derive(Debug, Default)]
 pub struct Relay {
     fresh: Vec<Key>,
@@ -70,6 +74,8 @@ pub struct Relay {
     waiting: BTreeMap<Height, Vec<(Key, u8)>>,
     /// What went to everybody, by the height after which it is looked at again.
     told: BTreeMap<Height, Vec<(Key, u8)>>,
+    /// How many those are.
+    told_count: usize,
     last_progress: Duration,
     /// When something last began to wait for a decision.
     waits_since: Duration,
@@ -118,15 +124,10 @@ impl Relay {
         !self.fresh.is_empty()
     }
 
-    /// How many transactions it knows: those that wait to be sent, and those that wait for a decision.
-    pub fn len(&self) -> usize {
-        let told = self.told.values().map(Vec::len).sum::<usize>();
-        self.fresh.len() + self.waiting.values().map(Vec::len).sum::<usize>() + told
-    }
-
-    /// Whether it knows none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// How many transactions it knows: those that wait to be sent or for a decision, and those that went to everybody.
+    pub fn known(&self) -> (usize, usize) {
+        let waiting = self.waiting.values().map(Vec::len).sum::<usize>();
+        (self.fresh.len() + waiting, self.told.values().map(Vec::len).sum())
     }
 
     /// Sends fresh transactions on their way, or gathers more of them while nobody could take them yet.
@@ -189,6 +190,7 @@ impl Relay {
         let due = std::mem::replace(&mut self.waiting, later);
         let later = self.told.split_off(&height.next());
         let told = std::mem::replace(&mut self.told, later);
+        self.told_count -= told.values().map(Vec::len).sum::<usize>();
         let missed = due.into_values().flatten().chain(told.into_values().flatten());
         let missed = missed.filter(|(key, _)| pooled(key)).collect();
         self.missed((height, missed), outlook, count, &pooled)
@@ -269,6 +271,10 @@ impl Relay {
     /// Sends to everybody at `height` what missed so many blocks, and looks at it again later.
     fn tell_all(&mut self, height: Height, key: Key, misses: u8, dispatch: &mut Dispatch) {
         dispatch.to_all.push(key);
+        if self.told_count == TOLD_MAX {
+            return;
+        }
+        self.told_count += 1;
         let times = (misses / HEIGHTS_BEFORE_BROADCAST).min(DOUBLINGS_MAX);
         let again = Height(height.0.saturating_add(HEIGHTS_BEFORE_AGAIN << times));
         let misses = (times + 1) * HEIGHTS_BEFORE_BROADCAST;
@@ -419,6 +425,25 @@ mod tests {
         }
         let third = relay.decided(Height(58), 9, outlook(59, false), |_| true);
         assert_eq!(third.to, to(validator(3), &[key(1)]));
+    }
+
+    #[test]
+    fn of_what_went_to_everybody_a_bounded_number_is_remembered() {
+        let mut relay = Relay::default();
+        let many = u32::try_from(TOLD_MAX).unwrap() + 1000;
+        let many: Vec<Key> = (0..many)
+            .map(|n| (RollupId(901), B256::left_padding_from(&n.to_be_bytes())))
+            .collect();
+        send(&mut relay, &many, outlook(5, true));
+        let mut second = 0;
+        while relay.known().0 > 0 {
+            second += 1;
+            relay.stalled(Duration::from_secs(second), 2, |_| true);
+        }
+        assert_eq!(relay.known(), (0, TOLD_MAX));
+        // Decided meanwhile: all are forgotten, and there is room again.
+        relay.decided(Height(9999), 9, outlook(10_000, false), |_| false);
+        assert_eq!((relay.known(), relay.told_count), ((0, 0), 0));
     }
 
     #[test]

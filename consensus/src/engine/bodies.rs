@@ -185,11 +185,11 @@ impl Bodies {
         *count <= SERVED_MAX
     }
 
-    /// Bodies of `height`, bodies above it, and bodies that are wanted.
-    pub(crate) fn sizes(&self, height: Height) -> (usize, usize, usize) {
+    /// Bodies of `height`, and bodies above it.
+    pub(crate) fn sizes(&self, height: Height) -> (usize, usize) {
         let above = self.blocks.values().filter(|block| block.header().height > height);
         let above = above.count();
-        (self.blocks.len() - above, above, self.wants.len())
+        (self.blocks.len() - above, above)
     }
 
     /// Nothing is wanted any more.

@@ -15,8 +15,6 @@ pub struct EngineSizes {
     pub bodies: usize,
     /// Bodies of heights above it.
     pub bodies_ahead: usize,
-    /// Bodies that others were asked for, or will be.
-    pub bodies_wanted: usize,
     /// Proposals of one round.
     pub proposals_of_round: usize,
     /// Evidence, in all.
@@ -37,7 +35,7 @@ impl Engine {
     /// How large this engine's collections are, counted anew.
     pub fn sizes(&self) -> EngineSizes {
         let (future_messages, future_signatures, future_places) = self.future.sizes();
-        let (bodies, bodies_ahead, bodies_wanted) = self.bodies.sizes(self.height());
+        let (bodies, bodies_ahead) = self.bodies.sizes(self.height());
         let (evidence, evidence_of_one) = self.evidence.sizes();
         let (windows, windows_of_peer, window_blocks) = self.sync.sizes();
         EngineSizes {
@@ -46,7 +44,6 @@ impl Engine {
             future_places,
             bodies,
             bodies_ahead,
-            bodies_wanted,
             proposals_of_round: self.book.proposals_of_round_most(),
             evidence,
             evidence_of_one,

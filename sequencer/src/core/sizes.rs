@@ -14,6 +14,8 @@ pub struct CoreSizes {
     pub engine: EngineSizes,
     /// Transactions of its users that await a decision.
     pub relayed: usize,
+    /// Those that went to everybody.
+    pub told: usize,
     /// Records that nothing hangs on yet.
     pub held: usize,
     /// Proposals that are ahead of this node's clock.
@@ -23,10 +25,12 @@ pub struct CoreSizes {
 impl Core {
     /// How large everything is that has a capacity.
     pub fn sizes(&self) -> CoreSizes {
+        let (relayed, told) = self.relay.known();
         CoreSizes {
             pool: self.pool.sizes(),
             engine: self.engine.sizes(),
-            relayed: self.relay.len(),
+            relayed,
+            told,
             held: self.held.len(),
             postponed: self.postponed.len(),
         }

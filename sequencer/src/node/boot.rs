@@ -2,12 +2,12 @@
 //!
 //! The log before anything else; the network before the core speaks; users last in, first out.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use fusion_consensus::{GuardState, PeerId, Timeouts};
+use fusion_consensus::{GuardState, Timeouts};
 use fusion_mempool::PoolLimits;
 use fusion_types::{Genesis, Height, LaneHashes, ValidatorId};
 use tokio::net::TcpListener;
@@ -83,7 +83,7 @@ pub async fn run(config: Config, keys: Keys, genesis: Genesis, stop: watch::Rece
 
     let node = Node {
         core,
-        server: Server::new(reader, network.clone(), validators(&genesis), users.handle()),
+        server: Server::new(reader, network.clone(), genesis.clone(), users.handle()),
         store,
         network: network.clone(),
         metrics,
@@ -307,12 +307,6 @@ async fn start_rpc(
             tracing::error!(%error, "rpc server ended");
         }
     }))
-}
-
-/// The committee, as the network knows it.
-fn validators(genesis: &Genesis) -> BTreeSet<PeerId> {
-    let all = genesis.committee().validators().iter();
-    all.map(|validator| PeerId(validator.peer)).collect()
 }
 
 /// Completes when the node is told to stop, or is gone.

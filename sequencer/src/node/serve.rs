@@ -3,14 +3,14 @@
 //! Promises that reading for peers takes a bounded part of the machine: so many requests at a time, in all and of one
 //! peer, and of all followers together so many bytes a second. The committee's own catching up has no such rate.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fusion_consensus::wire::{SYNC_BYTES_MAX, sync_response_bytes};
 use fusion_consensus::{Message, PeerId};
-use fusion_types::{BlockId, Height};
+use fusion_types::{BlockId, Genesis, Height};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
@@ -25,10 +25,10 @@ const SERVED_AT_ONCE: usize = 16;
 const SERVED_PER_PEER: usize = 4;
 
 /// Bytes a second for all followers together; what they ask for beyond is dropped, and they ask again.
-const FOLLOWERS_BYTES_PER_SECOND: u64 = 32 * 1024 * 1024;
+const FOLLOWERS_BYTES_PER_SECOND: u128 = 32 * 1024 * 1024;
 
 /// What they may save up while nobody asks.
-const FOLLOWERS_BYTES_SAVED: u64 = 64 * 1024 * 1024;
+const FOLLOWERS_BYTES_SAVED: i64 = 64 * 1024 * 1024;
 
 /// What a request costs beside the bytes of its answer.
 const REQUEST_BYTES: u64 = 64 * 1024;
@@ -41,7 +41,7 @@ const RESPONSE_OVERHEAD_BYTES: usize = 64 * 1024;
 pub(super) struct Server {
     reader: LogReader,
     network: Arc<Network>,
-    validators: BTreeSet<PeerId>,
+    genesis: Arc<Genesis>,
     /// Where the reading is done.
     threads: Handle,
     places: Arc<Semaphore>,
@@ -49,10 +49,11 @@ pub(super) struct Server {
     followers: Allowance,
 }
 
-/// Bytes that followers may still be sent.
+/// Bytes that followers may still be sent. Less than none after large answers to many at once: then they wait until
+/// that is earned.
 #[derive(Debug)]
 struct Allowance {
-    left: u64,
+    left: i64,
     counted: Instant,
     /// Sent since it was last counted.
     spent: Arc<AtomicU64>,
@@ -67,29 +68,27 @@ impl Allowance {
         }
     }
 
-    /// Whether another request may be served. What is being read counts when it is sent, so that the places bound by
-    /// how much it is overdrawn.
+    /// Whether another request may be served. An answer counts when it is read: the places bound how much it is
+    /// overdrawn.
     fn may_serve(&mut self, now: Instant) -> bool {
-        let passed = now.saturating_duration_since(self.counted).min(Duration::from_secs(60));
-        let earned = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX) * (FOLLOWERS_BYTES_PER_SECOND / 1000);
-        let spent = self.spent.load(Ordering::Relaxed);
-        let left = (self.left + earned).min(FOLLOWERS_BYTES_SAVED);
-        if left <= spent {
-            return false;
-        }
-        self.spent.fetch_sub(spent, Ordering::Relaxed);
-        (self.left, self.counted) = (left - spent, now);
-        true
+        let passed = now.saturating_duration_since(self.counted);
+        self.counted = self.counted.max(now);
+        let earned = passed.as_nanos().saturating_mul(FOLLOWERS_BYTES_PER_SECOND) / 1_000_000_000;
+        let earned = i64::try_from(earned).unwrap_or(i64::MAX);
+        let spent = i64::try_from(self.spent.swap(0, Ordering::Relaxed)).unwrap_or(i64::MAX);
+        let left = self.left.saturating_sub(spent).saturating_add(earned);
+        self.left = left.min(FOLLOWERS_BYTES_SAVED);
+        self.left > 0
     }
 }
 
 impl Server {
     /// A server of the blocks behind `reader` that reads on `threads`.
-    pub(super) fn new(reader: LogReader, network: Arc<Network>, validators: BTreeSet<PeerId>, threads: Handle) -> Self {
+    pub(super) fn new(reader: LogReader, network: Arc<Network>, genesis: Arc<Genesis>, threads: Handle) -> Self {
         Self {
             reader,
             network,
-            validators,
+            genesis,
             threads,
             places: Arc::new(Semaphore::new(SERVED_AT_ONCE)),
             per_peer: BTreeMap::new(),
@@ -125,7 +124,7 @@ impl Server {
         peer: PeerId,
         read: impl FnOnce(&LogReader) -> Result<Option<Message>, crate::store::StoreError> + Send + 'static,
     ) {
-        let is_follower = !self.validators.contains(&peer);
+        let is_follower = self.genesis.committee().index_of_peer(peer.0).is_none();
         if is_follower && !self.followers.may_serve(Instant::now()) {
             return;
         }
@@ -162,6 +161,8 @@ impl Server {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// Asks for a mebibyte as often as possible and says how much was served until `end`.
@@ -188,5 +189,34 @@ mod tests {
         let later = begin + Duration::from_secs(100_000);
         let again = served(&mut allowance, later, Duration::from_millis(1)) >> 20;
         assert!((63..=65).contains(&again), "{again}");
+    }
+
+    #[test]
+    fn followers_are_served_again_when_a_debt_beyond_all_savings_is_earned() {
+        let begin = Instant::now();
+        let mut allowance = Allowance::new(begin);
+        assert!(allowance.may_serve(begin));
+        // All places at once with the largest answers: 16 of 8 MiB, where 64 MiB are saved up.
+        allowance.spent.fetch_add(128 << 20, Ordering::Relaxed);
+        let second = Duration::from_secs(1);
+        assert!(!allowance.may_serve(begin + second));
+        assert!(!allowance.may_serve(begin + second * 19 / 10));
+        assert!(
+            allowance.may_serve(begin + second * 21 / 10),
+            "64 MiB of debt take two seconds"
+        );
+    }
+
+    #[test]
+    fn asking_often_does_not_cost_followers_what_they_earn() {
+        let begin = Instant::now();
+        let mut allowance = Allowance::new(begin);
+        allowance.spent.fetch_add(64 << 20, Ordering::Relaxed);
+        for tenth in 0..=10_000 {
+            allowance.may_serve(begin + Duration::from_micros(100) * tenth);
+        }
+        // A second is earned and nothing spent: 32 MiB, of which these take all but one.
+        allowance.spent.fetch_add(31 << 20, Ordering::Relaxed);
+        assert!(allowance.may_serve(begin + Duration::from_secs(1)));
     }
 }

@@ -16,7 +16,11 @@ const NICE: i32 = 5;
 
 /// A runtime of its own. Dropped, it ends its tasks without waiting for them.
 #[derive(Debug)]
-pub(super) struct UserThreads(Option<Runtime>);
+pub(super) struct UserThreads {
+    handle: Handle,
+    /// There until it is dropped.
+    runtime: Option<Runtime>,
+}
 
 impl UserThreads {
     /// Starts the threads.
@@ -30,26 +34,26 @@ impl UserThreads {
             .on_thread_start(step_back)
             .build()
             .map_err(|error| ExitError::new(Exit::Io, format_args!("cannot start threads: {error}")))?;
-        Ok(Self(Some(runtime)))
+        Ok(Self {
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime),
+        })
     }
 
     /// Where tasks and blocking work can be spawned.
     pub(super) fn handle(&self) -> Handle {
-        // There until it is dropped.
-        self.0
-            .as_ref()
-            .map_or_else(Handle::current, |runtime| runtime.handle().clone())
+        self.handle.clone()
     }
 
     /// Runs `task` on these threads.
     pub(super) fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
-        self.handle().spawn(task)
+        self.handle.spawn(task)
     }
 }
 
 impl Drop for UserThreads {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }

@@ -163,6 +163,18 @@ impl Node {
         self.raw(request.as_bytes()).await
     }
 
+    /// Asks over new connections until one is served.
+    async fn becomes_reachable(&self) {
+        let body = r#"{"jsonrpc":"2.0","id":1,"method":"fusion_status"}"#;
+        let served = async {
+            while self.post("/", body).await.0 != 200 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let served = tokio::time::timeout(Duration::from_secs(20), served).await;
+        served.expect("a place comes back");
+    }
+
     async fn raw(&self, request: &[u8]) -> (u16, Value) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         // The server may answer and close before it has read everything.

@@ -43,6 +43,7 @@ pub(super) fn exceeded(sizes: &CoreSizes, room: &Room, peers: usize) -> Option<S
         ("transactions in a dedup window", pool.window_transactions, 65_536),
         ("heights in a dedup window", window_heights, 16_384),
         ("relayed transactions", sizes.relayed, room.pool_bytes / FOOTPRINT),
+        ("transactions told to everybody", sizes.told, 65_536),
         ("records held back", sizes.held, 512),
         ("postponed proposals", sizes.postponed, 128),
         ("future messages of a peer", engine.future_messages, 32),

@@ -152,9 +152,13 @@ async fn one_subscription_too_many_is_refused() {
     assert!(subscribe(&client, "heads", json!({})).await.is_err());
     first.unsubscribe().await.unwrap();
     // The place comes back when the subscription's task has seen the end.
-    while subscribe(&client, "heads", json!({})).await.is_err() {
-        tokio::task::yield_now().await;
-    }
+    let again = async {
+        while subscribe(&client, "heads", json!({})).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let again = tokio::time::timeout(Duration::from_secs(20), again).await;
+    again.expect("the place comes back");
 }
 
 #[tokio::test]

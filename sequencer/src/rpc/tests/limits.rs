@@ -133,13 +133,7 @@ async fn one_connection_too_many_is_told_so() {
     assert!(text.starts_with("HTTP/1.1 429"), "{text}");
     drop(held);
     // The places come back when the server has seen the ends.
-    loop {
-        let body = r#"{"jsonrpc":"2.0","id":1,"method":"fusion_status"}"#;
-        if node.post("/", body).await.0 == 200 {
-            break;
-        }
-        tokio::task::yield_now().await;
-    }
+    node.becomes_reachable().await;
 }
 
 #[tokio::test]
@@ -159,10 +153,7 @@ async fn connections_that_never_asked_make_room_for_those_who_do() {
         slow.push(stream);
     }
     // Refused until they were silent for a second.
-    let body = r#"{"jsonrpc":"2.0","id":1,"method":"fusion_status"}"#;
-    while node.post("/", body).await.0 != 200 {
-        tokio::task::yield_now().await;
-    }
+    node.becomes_reachable().await;
     let first = slow[0].read(&mut [0; 64]).await;
     assert!(
         matches!(first, Ok(0) | Err(_)),
