@@ -222,8 +222,11 @@ impl Shell {
                     self.waiting -= 1;
                 }
                 Action::Decided(decided) => {
-                    let last = self.decided.last().expect("its decision was made durable before");
-                    assert_eq!(last.id(), decided.block.id());
+                    // Not always the last: a turn may decide several heights, and all are durable before any is told.
+                    let of_height = |block: &&Arc<SealedBlock>| block.header().height == decided.block.header().height;
+                    let durable = self.decided.iter().find(of_height);
+                    let durable = durable.expect("its decision was made durable before");
+                    assert_eq!(durable.id(), decided.block.id());
                 }
                 Action::ServeSync { from, to, .. } => assert!(from <= to && to <= self.state.height),
                 Action::ServeBlock { height, .. } => assert!(height <= self.state.height),
