@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
+use fusion_types::limits::ROUND_MAX;
 use fusion_types::{BlockId, DecidedBlock, Height, NetworkId, Rotation, Round, SealedBlock};
 
 use crate::context::Timeouts;
@@ -208,6 +209,9 @@ pub enum Fault {
     /// Consensus messages of a node that is no validator.
     #[error("sent consensus messages without being a validator")]
     Stranger,
+    /// A round that no committee comes to.
+    #[error("sent a message of a round above {ROUND_MAX}")]
+    Round,
     /// A request whose range makes no sense.
     #[error("sent a request whose range makes no sense")]
     Request,

@@ -10,7 +10,7 @@ use alloy_primitives::{Address, B256, Bytes};
 use alloy_rlp::{Decodable, Encodable, RlpDecodable, RlpEncodable};
 use fusion_types::decode_exact;
 use fusion_types::limits::{BLOCK_BYTES_MAX, TRANSACTION_BYTES_MAX};
-use fusion_types::{BlockId, Certificate, DecidedBlock, DecodeError, Height, RollupId, SealError, SealedBlock};
+use fusion_types::{BlockId, Certificate, DecidedBlock, DecodeError, Height, RollupId, Round, SealError, SealedBlock};
 
 use crate::certificates::{Polka, RoundCertificate};
 use crate::evidence::Evidence;
@@ -209,6 +209,17 @@ struct SyncRequestFields {
 }
 
 impl Message {
+    /// The round that it is of, if it is of one alone.
+    pub fn round(&self) -> Option<Round> {
+        match self {
+            Self::Proposal(proposal) => Some(proposal.round),
+            Self::Vote(vote) => Some(vote.round),
+            Self::Polka(polka) => Some(polka.round),
+            Self::RoundCertificate(certificate) => Some(certificate.round),
+            _ => None,
+        }
+    }
+
     /// The stream that it travels on.
     pub fn class(&self) -> Class {
         match self {

@@ -26,6 +26,10 @@ pub const ROLLUPS_MAX: usize = 1024;
 /// Most validators in a committee. A certificate of all of them stays below 10 KiB.
 pub const COMMITTEE_MAX: usize = 128;
 
+/// Highest round that anything is said about. Rounds last longer and longer, so that no committee comes near; up to here
+/// a round has a next one and its timeouts fit every clock.
+pub const ROUND_MAX: u32 = 1 << 24;
+
 /// Largest total voting power: Malachite multiplies it by three in 64 bits and panics on overflow.
 pub const POWER_TOTAL_MAX: u64 = u64::MAX / 3;
 

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use fusion_types::limits::ROUND_MAX;
 use fusion_types::{BlockId, Header, Height, Round, SealedBlock, ValidatorId};
 
 use super::book::{Book, News, ProposalState};
@@ -79,6 +80,10 @@ impl Engine {
 
     /// Sorts a consensus message by its height.
     fn sort(&mut self, peer: PeerId, height: Height, message: Message) {
+        if message.round().is_some_and(|round| round.0 > ROUND_MAX) {
+            self.fault(peer, Fault::Round);
+            return;
+        }
         if self.machine.is_none() {
             return;
         }

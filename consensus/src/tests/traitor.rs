@@ -41,10 +41,21 @@ impl Cluster {
 
     /// A vote with the key of `index`.
     pub(super) fn sign_vote(&self, index: usize, height: u64, kind: VoteKind, block: Option<BlockId>) -> SignedVote {
+        self.sign_vote_in(index, (height, Round(0)), kind, block)
+    }
+
+    /// The same in any round.
+    pub(super) fn sign_vote_in(
+        &self,
+        index: usize,
+        (height, round): (u64, Round),
+        kind: VoteKind,
+        block: Option<BlockId>,
+    ) -> SignedVote {
         let signer = Signer::new(self.keys[index].clone());
         let mut vote = SignedVote {
             height: Height(height),
-            round: Round(0),
+            round,
             kind,
             block,
             validator: signer.id(),
