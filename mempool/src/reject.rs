@@ -158,6 +158,14 @@ pub enum Reject {
         /// From this height it is accepted again.
         until: Height,
     },
+    /// The chain carries less than is sent; nothing was looked at.
+    #[error("busy: {waiting} transactions are waiting, limit is {most} at the present rate; send again later")]
+    Overload {
+        /// Transactions that wait to be ordered.
+        waiting: usize,
+        /// How many are ordered in the time that they should wait at most.
+        most: usize,
+    },
     /// The node has more to do than it can; nothing was looked at.
     #[error("busy: {waiting} requests are waiting, limit is {limit}")]
     Busy {
@@ -189,6 +197,7 @@ impl Reject {
             | Self::SenderFull { .. }
             | Self::RollupFull { .. }
             | Self::PoolFull { .. }
+            | Self::Overload { .. }
             | Self::Busy { .. } => -32005,
             Self::NonceTooLow { .. } => -38010,
             Self::NonceGap { .. } => -38011,
@@ -221,7 +230,8 @@ impl Reject {
             Self::RollupFull { .. } => "rollup_full",
             Self::PoolFull { .. } => "pool_full",
             Self::Banned { .. } => "banned",
-            Self::Busy { .. } => "busy",
+            // One name for both: what to do is the same.
+            Self::Overload { .. } | Self::Busy { .. } => "busy",
         }
     }
 }

@@ -10,6 +10,7 @@ pub use config::{CoreConfig, CoreStatus, Recovery};
 mod sizes;
 pub use sizes::CoreSizes;
 
+mod backlog;
 mod block_size;
 mod blocks;
 mod clock;
@@ -28,6 +29,7 @@ use fusion_types::{
 
 use crate::relay::{Key, Relay};
 use crate::store::Record;
+use backlog::Backlog;
 use block_size::BlockSize;
 use clock::Clocks;
 
@@ -167,6 +169,9 @@ pub struct Core {
     validator: Option<ValidatorId>,
     engine: Engine,
     pool: Pool,
+    backlog: Backlog,
+    /// Of all rollups together.
+    weights: u128,
     relay: Relay,
     /// After the last decided block, with its root.
     state: State,
@@ -211,6 +216,8 @@ impl Core {
             validator: id.filter(|id| committee.index_of(*id).is_some()),
             committee_hash: committee.hash(),
             pool: Pool::new(genesis.rollups(), config.pool),
+            backlog: Backlog::default(),
+            weights: genesis.rollups().iter().map(|rollup| u128::from(rollup.weight)).sum(),
             relay: Relay::default(),
             state_root: recovery.state.root(),
             bodies_logged: recovery.bodies.iter().map(|body| body.id()).collect(),
@@ -300,6 +307,24 @@ impl Core {
         self.pool.get(rollup, hash).is_some()
     }
 
+    /// How many transactions of this node's users wait for a decision, and how many may before users are refused.
+    /// Those that wait for a missing nonce do not count, as far as they can be told apart. To be asked after every
+    /// turn.
+    pub fn backlog(&mut self, now: Now) -> (usize, usize) {
+        let waiting = self.relay.waiting().min(self.pool.executable());
+        (waiting, self.backlog.most(now.monotonic, waiting))
+    }
+
+    /// Whether a rollup has its share by weight, or more, when `most` transactions may wait.
+    pub fn has_share(&self, rollup: RollupId, most: usize) -> bool {
+        let Some(config) = self.genesis.rollup(rollup) else {
+            return true;
+        };
+        let share = most as u128 * u128::from(config.weight) / self.weights.max(1);
+        let executable = self.pool.pending(rollup).map_or(0, |pending| pending.executable);
+        executable as u128 >= share
+    }
+
     /// Where this core stands.
     pub fn status(&self) -> CoreStatus {
         CoreStatus {
@@ -369,6 +394,7 @@ impl Core {
         self.check_postponed(now, actions);
         // Before a proposal of our own, so that what it takes is sent to nobody.
         if self.relay.has_fresh() {
+            self.backlog.waits(now.monotonic);
             let fresh = self.relay.dispatch(self.outlook(now));
             self.relay_out(&fresh, actions);
         }

@@ -4,6 +4,9 @@
 //! except for an answer that was asked for; a full queue is an answer of its own ([`Reject::Busy`]). Leaves to others:
 //! what the node does with it (`node`).
 
+mod room;
+pub use room::{Inside, Room};
+
 use std::sync::Arc;
 
 use fusion_client::json::{EvidenceJson, Hash, PeerJson, StatusJson};
@@ -84,6 +87,8 @@ pub struct NodeHandle {
     pub submit: mpsc::Sender<Submission>,
     /// Questions about the pool; capacity [`QUESTIONS_MAX`].
     pub ask: mpsc::Sender<Question>,
+    /// Whether there is room for more of them.
+    pub room: Arc<Room>,
     /// How the node stands.
     pub status: watch::Receiver<Arc<NodeStatus>>,
     /// What is decided.
@@ -99,6 +104,8 @@ pub struct NodeEnd {
     pub submissions: mpsc::Receiver<Submission>,
     /// Questions from users.
     pub questions: mpsc::Receiver<Question>,
+    /// Where to say whether there is room for more.
+    pub room: Arc<Room>,
     /// Where to publish how the node stands.
     pub status: watch::Sender<Arc<NodeStatus>>,
 }
@@ -109,9 +116,11 @@ impl NodeHandle {
         let (submit, submissions) = mpsc::channel(SUBMISSIONS_MAX);
         let (ask, questions) = mpsc::channel(QUESTIONS_MAX);
         let (publish, status) = watch::channel(Arc::new(status));
+        let room = Arc::new(Room::new(genesis.rollups()));
         let handle = Self {
             submit,
             ask,
+            room: room.clone(),
             status,
             reader,
             genesis,
@@ -119,6 +128,7 @@ impl NodeHandle {
         let end = NodeEnd {
             submissions,
             questions,
+            room,
             status: publish,
         };
         (handle, end)

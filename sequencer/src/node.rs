@@ -171,7 +171,11 @@ impl Node {
             }
             self.gather(&mut inboxes, &mut end, &mut events, &mut credits);
             self.metrics.heartbeat();
-            let actions = self.core.turn(self.now(), events);
+            let now = self.now();
+            let actions = self.core.turn(now, events);
+            // Before the answers: what they let go of is counted here.
+            let (waiting, most) = self.core.backlog(now);
+            end.room.set(waiting, most, |rollup| self.core.has_share(rollup, most));
             self.carry_out(actions)?;
             drop(credits);
             self.evidence.save(&self.core);

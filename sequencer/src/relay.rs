@@ -124,10 +124,14 @@ impl Relay {
         !self.fresh.is_empty()
     }
 
-    /// How many transactions it knows: those that wait to be sent or for a decision, and those that went to everybody.
-    pub fn known(&self) -> (usize, usize) {
-        let waiting = self.waiting.values().map(Vec::len).sum::<usize>();
-        (self.fresh.len() + waiting, self.told.values().map(Vec::len).sum())
+    /// How many transactions wait to be sent, or for the decision of a height whose proposer has them.
+    pub fn waiting(&self) -> usize {
+        self.fresh.len() + self.waiting.values().map(Vec::len).sum::<usize>()
+    }
+
+    /// How many went to everybody.
+    pub fn told(&self) -> usize {
+        self.told.values().map(Vec::len).sum()
     }
 
     /// Sends fresh transactions on their way, or gathers more of them while nobody could take them yet.
@@ -436,14 +440,14 @@ mod tests {
             .collect();
         send(&mut relay, &many, outlook(5, true));
         let mut second = 0;
-        while relay.known().0 > 0 {
+        while relay.waiting() > 0 {
             second += 1;
             relay.stalled(Duration::from_secs(second), 2, |_| true);
         }
-        assert_eq!(relay.known(), (0, TOLD_MAX));
+        assert_eq!((relay.waiting(), relay.told()), (0, TOLD_MAX));
         // Decided meanwhile: all are forgotten, and there is room again.
         relay.decided(Height(9999), 9, outlook(10_000, false), |_| false);
-        assert_eq!((relay.known(), relay.told_count), ((0, 0), 0));
+        assert_eq!((relay.waiting(), relay.told(), relay.told_count), (0, 0, 0));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 mod errors;
 mod finality;
+mod gate;
 mod methods;
 mod openrpc;
 mod params;

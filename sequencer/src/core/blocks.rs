@@ -240,7 +240,11 @@ impl Core {
         let outlook = self.outlook(now);
         let pooled = |(rollup, hash): &Key| self.pool.get(*rollup, hash).is_some();
         let (height, count) = (block.header().height, block.block().transaction_count());
+        let waited = self.relay.waiting();
         let dispatch = self.relay.decided(height, count, outlook, pooled);
+        let left = self.relay.waiting();
+        let taken = waited.saturating_sub(left);
+        self.backlog.decided(now.monotonic, taken, left);
         self.relay_out(&dispatch, actions);
         let tip = Tip {
             height: block.header().height,

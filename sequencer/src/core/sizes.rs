@@ -25,12 +25,11 @@ pub struct CoreSizes {
 impl Core {
     /// How large everything is that has a capacity.
     pub fn sizes(&self) -> CoreSizes {
-        let (relayed, told) = self.relay.known();
         CoreSizes {
             pool: self.pool.sizes(),
             engine: self.engine.sizes(),
-            relayed,
-            told,
+            relayed: self.relay.waiting(),
+            told: self.relay.told(),
             held: self.held.len(),
             postponed: self.postponed.len(),
         }

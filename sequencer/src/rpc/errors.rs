@@ -86,7 +86,7 @@ pub(super) fn rejected(reject: &Reject, transaction: Option<TxHash>) -> ErrorObj
             let numbers = [("bytes", number(*bytes)), ("limit", number(*bytes_max))];
             with_transaction(code, name, message, transaction, numbers)
         }
-        Reject::Busy { waiting, limit } => {
+        Reject::Busy { waiting, limit } | Reject::Overload { waiting, most: limit } => {
             let numbers = [("waiting", number(*waiting)), ("limit", number(*limit))];
             with_transaction(code, name, message, transaction, numbers)
         }
@@ -100,13 +100,15 @@ pub(super) fn rejected_sync(reject: &Reject, transaction: TxHash) -> ErrorObject
         Reject::NonceGap { next, .. } => {
             ErrorObjectOwned::owned(SYNC_NONCE_GAP, reject.to_string(), Some(format!("{next:#x}")))
         }
-        Reject::Busy { .. } | Reject::PoolFull { .. } | Reject::RollupFull { .. } | Reject::SenderFull { .. } => {
-            ErrorObjectOwned::owned(
-                SYNC_NOT_ADDED,
-                reject.to_string(),
-                Some(hex::encode_prefixed(transaction)),
-            )
-        }
+        Reject::Busy { .. }
+        | Reject::Overload { .. }
+        | Reject::PoolFull { .. }
+        | Reject::RollupFull { .. }
+        | Reject::SenderFull { .. } => ErrorObjectOwned::owned(
+            SYNC_NOT_ADDED,
+            reject.to_string(),
+            Some(hex::encode_prefixed(transaction)),
+        ),
         _ => rejected(reject, Some(transaction)),
     }
 }

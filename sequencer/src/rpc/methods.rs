@@ -41,15 +41,15 @@ pub(super) fn all(rpc: Rpc) -> RpcModule<Rpc> {
 
 fn register(module: &mut RpcModule<Rpc>) -> Result<(), jsonrpsee::server::RegisterMethodError> {
     module.register_method("eth_chainId", |_, _, extensions| {
-        Ok::<_, ErrorObjectOwned>(format!("{:#x}", path_rollup(extensions)?.0))
+        Ok::<_, ErrorObjectOwned>(format!("{:#x}", this_rollup(extensions)?.0))
     })?;
     module.register_method("net_version", |_, _, extensions| {
-        Ok::<_, ErrorObjectOwned>(path_rollup(extensions)?.to_string())
+        Ok::<_, ErrorObjectOwned>(this_rollup(extensions)?.to_string())
     })?;
     module.register_async_method("eth_blockNumber", |_, rpc, extensions| async move {
-        latest(&rpc, path_rollup(&extensions)?).await
+        latest(&rpc, this_rollup(&extensions)?).await
     })?;
-    // `submit::Gate` answers these before they get here, so that a batch is one submission.
+    // `gate` answers these before they get here, so that a batch is one submission.
     module.register_async_method("eth_sendRawTransaction", |params, rpc, extensions| async move {
         submit::one(&rpc, "eth_sendRawTransaction", &params, &extensions).await
     })?;
@@ -92,23 +92,27 @@ fn register(module: &mut RpcModule<Rpc>) -> Result<(), jsonrpsee::server::Regist
     Ok(())
 }
 
-/// The rollup of the path; the methods that ask are served nowhere else.
-pub(super) fn path_rollup(extensions: &Extensions) -> Answer<RollupId> {
-    let rollup = extensions
+/// The rollup of the path, if it is a rollup's.
+pub(super) fn path_rollup(extensions: &Extensions) -> Option<RollupId> {
+    extensions
         .get::<Arc<Connection>>()
-        .and_then(|connection| connection.rollup);
-    rollup.ok_or_else(|| errors::method_not_found("this method is served at /rollup/<id>"))
+        .and_then(|connection| connection.rollup)
+}
+
+/// The rollup of the path; the methods that ask are served nowhere else.
+fn this_rollup(extensions: &Extensions) -> Answer<RollupId> {
+    path_rollup(extensions).ok_or_else(|| errors::method_not_found("this method is served at /rollup/<id>"))
 }
 
 /// The rollup that a call is about: that of the path, or the one given; if both, they must agree.
 pub(super) fn rollup_of(method: &str, extensions: &Extensions, given: Option<u64>) -> Answer<RollupId> {
     match (path_rollup(extensions), given) {
-        (Ok(path), Some(given)) if path.0 != given => Err(errors::invalid_params(format!(
+        (Some(path), Some(given)) if path.0 != given => Err(errors::invalid_params(format!(
             "{method}: rollup is {given}, the path is /rollup/{path}"
         ))),
-        (Ok(path), _) => Ok(path),
-        (Err(_), Some(given)) => Ok(RollupId(given)),
-        (Err(_), None) => Err(errors::invalid_params(format!("{method}: rollup is missing"))),
+        (Some(path), _) => Ok(path),
+        (None, Some(given)) => Ok(RollupId(given)),
+        (None, None) => Err(errors::invalid_params(format!("{method}: rollup is missing"))),
     }
 }
 
@@ -172,9 +176,7 @@ struct RollupHashParams {
 }
 
 fn hash_params(method: &str, params: &Params<'_>, extensions: &Extensions) -> Answer<(RollupId, TxHash)> {
-    let short = path_rollup(extensions)
-        .ok()
-        .and_then(|_| params::read::<HashParams>(params));
+    let short = path_rollup(extensions).and_then(|_| params::read::<HashParams>(params));
     let (rollup, text) = match short {
         Some(HashParams { hash }) => (None, hash),
         None => {
@@ -279,7 +281,7 @@ struct PathStreamParams {
 async fn get_stream(rpc: &Rpc, params: &Params<'_>, extensions: &Extensions) -> Answer<StreamJson> {
     let method = "fusion_getStream";
     // By position the two forms look alike, so that on a rollup's path the rollup is left out, always.
-    let (rollup, from, limit) = if let Ok(rollup) = path_rollup(extensions) {
+    let (rollup, from, limit) = if let Some(rollup) = path_rollup(extensions) {
         let PathStreamParams { from, limit } = params::parse(method, params, extensions)?;
         (rollup, from, limit)
     } else {

@@ -38,7 +38,7 @@ fn text<'a>(params: &'a Params<'_>) -> &'a str {
 pub(super) fn wrong(method: &str, params: &Params<'_>, extensions: &Extensions) -> ErrorObjectOwned {
     let table = openrpc::find(method).map_or(&[][..], |method| method.params);
     // On a rollup's path the short form is the usual one: its error is the helpful one.
-    let implied = path_rollup(extensions).is_ok() && table.first().is_some_and(|first| first.name == "rollup");
+    let implied = path_rollup(extensions).is_some() && table.first().is_some_and(|first| first.name == "rollup");
     let table = if implied { &table[1..] } else { table };
     let given = serde_json::from_str(text(params)).unwrap_or(Value::Null);
     explain(method, table, &given)

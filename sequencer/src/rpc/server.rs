@@ -27,7 +27,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tower::Service;
 
-use super::submit::Gates;
+use super::gate::Gates;
 use super::{Rpc, errors, methods};
 
 mod depth;

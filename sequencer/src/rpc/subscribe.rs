@@ -150,7 +150,7 @@ async fn subscribe(
 fn read(rpc: &Rpc, params: &Params<'_>, extensions: &Extensions) -> Answer<Kind> {
     let SubscribeParams { kind, params } = params::parse("fusion_subscribe", params, extensions)?;
     let mut params = params.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
-    if let (Ok(path), Some(fields)) = (path_rollup(extensions), params.as_object_mut())
+    if let (Some(path), Some(fields)) = (path_rollup(extensions), params.as_object_mut())
         && matches!(kind.as_str(), "stream" | "receipts")
     {
         let given = fields.entry("rollup").or_insert_with(|| Value::from(path.0));

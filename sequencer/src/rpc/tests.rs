@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::chain::Chain;
 use super::*;
-use crate::handle::{NodeEnd, NodeHandle, NodeStatus};
+use crate::handle::{NodeEnd, NodeHandle, NodeStatus, Room};
 
 /// An opaque rollup, the one that most tests use.
 const OPAQUE: u64 = 903;
@@ -33,6 +33,7 @@ struct Node {
     address: SocketAddr,
     chain: Chain,
     status: watch::Sender<Arc<NodeStatus>>,
+    room: Arc<Room>,
     /// What the pool was given, one list per submission.
     submitted: mpsc::Receiver<Vec<PoolTransaction>>,
     stop: Option<oneshot::Sender<()>>,
@@ -128,7 +129,7 @@ impl Node {
         let chain = Chain::new();
         let (handle, end) = NodeHandle::new(chain.genesis.clone(), chain.reader(), status(&chain));
         let (note, submitted) = mpsc::channel(1024);
-        let publish = end.status.clone();
+        let (publish, room) = (end.status.clone(), end.room.clone());
         tokio::spawn(play(end, note));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -141,6 +142,7 @@ impl Node {
             address,
             chain,
             status: publish,
+            room,
             submitted,
             stop: Some(stop),
             served: tokio::spawn(serve(listener, options, handle, metrics.clone(), stopped)),

@@ -232,3 +232,34 @@ async fn a_node_that_stands_still_is_said_to_be_busy() {
     }
     panic!("it never was busy");
 }
+
+#[tokio::test]
+async fn under_overload_transactions_are_refused_unread_and_everything_else_is_answered() {
+    let mut node = Node::start().await;
+    node.room.set(700, 512, |rollup| rollup == RollupId(OPAQUE));
+    let status = json!({"jsonrpc": "2.0", "id": 1, "method": "fusion_status"});
+    // What is no hex would be an error of its own if it were read.
+    let mut unread = send(2, "tx");
+    unread["params"][1] = "no hex".into();
+    let (code, answers) = node
+        .post("/", &json!([send(0, "tx"), status, unread]).to_string())
+        .await;
+    assert_eq!(code, 200);
+    for at in [0, 2] {
+        let error = &answers[at]["error"];
+        let message = "busy: 700 transactions are waiting, limit is 512 at the present rate; send again later";
+        assert_eq!((&error["code"], &error["message"]), (&json!(-32005), &json!(message)));
+        assert_eq!(error["data"], json!({"name": "busy", "waiting": 700, "limit": 512}));
+    }
+    assert_eq!(answers[1]["result"]["name"], "node-0");
+    let params = json!([payload("tx"), 2000]);
+    let one = json!({"jsonrpc": "2.0", "id": 3, "method": "fusion_sendTransactionSync", "params": params});
+    let (_, answer) = node.post(&format!("/rollup/{OPAQUE}"), &one.to_string()).await;
+    assert_eq!(answer["error"]["data"]["name"], "busy");
+    assert!(node.submitted.try_recv().is_err(), "nothing reached the node");
+    // A rollup below its share is none of those who cause it.
+    node.room.set(700, 512, |rollup| rollup != RollupId(OPAQUE));
+    let (_, answer) = node.post("/", &json!([send(4, "tx")]).to_string()).await;
+    assert_eq!(answer[0]["result"], json!(hash("tx")));
+    assert_eq!(node.submitted.recv().await.unwrap().len(), 1);
+}

@@ -1,0 +1,146 @@
+//! Whether users' transactions are read at all.
+//!
+//! A node that reads more than the chain carries spends on reading what blocks need. So the node thread says after every
+//! turn how many of its users' transactions wait and how many may, and whoever takes transactions from a user enters
+//! here before anything is decoded, and is inside until the node has answered. A rollup whose own transactions are few
+//! is let in all the same: another's flood must not close the door to it.
+//!
+//! Only loads and stores of single numbers, none of which is read by what another says: nothing here needs an order, and
+//! being a turn late is no harm.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use fusion_mempool::Reject;
+use fusion_types::{RollupConfig, RollupId};
+
+/// How full the node is.
+#[derive(Debug)]
+pub struct Room {
+    waiting: AtomicUsize,
+    most: AtomicUsize,
+    inside: AtomicUsize,
+    /// Rollups that have their share of what may wait. Looked at only when all is full.
+    full: BTreeMap<RollupId, AtomicBool>,
+}
+
+impl Room {
+    /// Room for everything, until the node says otherwise.
+    pub fn new(rollups: &[RollupConfig]) -> Self {
+        let full = rollups.iter().map(|rollup| (rollup.id, AtomicBool::new(true)));
+        Self {
+            waiting: AtomicUsize::new(0),
+            most: AtomicUsize::new(usize::MAX),
+            inside: AtomicUsize::new(0),
+            full: full.collect(),
+        }
+    }
+
+    /// So many transactions wait to be ordered, and so many may; `has_share` tells of a rollup whether its share of
+    /// these is used up.
+    pub fn set(&self, waiting: usize, most: usize, has_share: impl Fn(RollupId) -> bool) {
+        if waiting >= most {
+            for (rollup, full) in &self.full {
+                full.store(has_share(*rollup), Ordering::Relaxed);
+            }
+        }
+        self.waiting.store(waiting, Ordering::Relaxed);
+        self.most.store(most, Ordering::Relaxed);
+    }
+
+    /// A request's hold on the room, with nothing inside yet.
+    pub fn request(self: &Arc<Self>) -> Inside {
+        Inside {
+            room: self.clone(),
+            count: 0,
+        }
+    }
+
+    fn refuses(&self, rollup: RollupId) -> Option<Reject> {
+        let inside = self.inside.load(Ordering::Relaxed);
+        let waiting = self.waiting.load(Ordering::Relaxed).saturating_add(inside);
+        let most = self.most.load(Ordering::Relaxed);
+        let has_share = || self.full.get(&rollup).is_none_or(|full| full.load(Ordering::Relaxed));
+        (waiting >= most && has_share()).then_some(Reject::Overload { waiting, most })
+    }
+}
+
+/// The transactions of one request that are read, checked and handed to the node. They leave when it is dropped.
+#[derive(Debug)]
+pub struct Inside {
+    room: Arc<Room>,
+    count: usize,
+}
+
+impl Inside {
+    /// Makes place for one more transaction.
+    ///
+    /// # Errors
+    /// [`Reject::Overload`]: more waits than is ordered in the time that users are made to wait.
+    pub fn enter(&mut self, rollup: RollupId) -> Result<(), Reject> {
+        if let Some(overload) = self.room.refuses(rollup) {
+            return Err(overload);
+        }
+        self.room.inside.fetch_add(1, Ordering::Relaxed);
+        self.count += 1;
+        Ok(())
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.room.inside.fetch_sub(self.count, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fusion_types::{Ordering as OrderingPolicy, RollupKind};
+
+    use super::*;
+
+    const LOUD: RollupId = RollupId(901);
+    const QUIET: RollupId = RollupId(902);
+
+    fn room() -> Arc<Room> {
+        let rollup = |id| RollupConfig {
+            id,
+            kind: RollupKind::Opaque,
+            ordering: OrderingPolicy::Fcfs,
+            weight: 1,
+        };
+        Arc::new(Room::new(&[rollup(LOUD), rollup(QUIET)]))
+    }
+
+    #[test]
+    fn what_is_inside_takes_room_until_its_request_ends() {
+        let room = room();
+        room.set(8, 10, |_| true);
+        let (mut first, mut second) = (room.request(), room.request());
+        assert_eq!(first.enter(LOUD), Ok(()));
+        assert_eq!(second.enter(LOUD), Ok(()));
+        let overload = Reject::Overload { waiting: 10, most: 10 };
+        assert_eq!(first.enter(LOUD), Err(overload.clone()));
+        assert_eq!(second.enter(QUIET), Err(overload));
+        drop(first);
+        assert_eq!(second.enter(LOUD), Ok(()));
+        room.set(20, 10, |_| true);
+        assert!(second.enter(LOUD).is_err());
+        drop(second);
+        room.set(9, 10, |_| true);
+        assert_eq!(room.request().enter(LOUD), Ok(()), "nothing is left inside");
+    }
+
+    #[test]
+    fn a_rollup_below_its_share_is_let_in_when_another_fills_the_node() {
+        let room = room();
+        room.set(50, 10, |rollup| rollup == LOUD);
+        assert!(room.request().enter(LOUD).is_err());
+        assert_eq!(room.request().enter(QUIET), Ok(()));
+        // A rollup that is not registered has no share; who decodes says what is wrong with it.
+        assert!(room.request().enter(RollupId(7)).is_err());
+        room.set(50, 10, |_| true);
+        assert!(room.request().enter(QUIET).is_err());
+    }
+}
