@@ -15,7 +15,7 @@
 use std::time::Duration;
 
 /// How long the transactions of an overloaded node should wait, where blocks are quick.
-const PATIENCE: Duration = Duration::from_millis(250);
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Where they are not: one block is being decided and the next is filled meanwhile. Less than this could leave blocks
 /// half empty.

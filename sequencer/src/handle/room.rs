@@ -57,6 +57,19 @@ impl Room {
         }
     }
 
+    /// The answer to whoever brings transactions of `rollup`, if there is no room; where it is not said of which, if
+    /// there is none for any.
+    pub fn overload(&self, rollup: Option<RollupId>) -> Option<Reject> {
+        match rollup {
+            Some(rollup) => self.refuses(rollup),
+            None => self
+                .full
+                .keys()
+                .map(|rollup| self.refuses(*rollup))
+                .min_by_key(Option::is_some)?,
+        }
+    }
+
     fn refuses(&self, rollup: RollupId) -> Option<Reject> {
         let inside = self.inside.load(Ordering::Relaxed);
         let waiting = self.waiting.load(Ordering::Relaxed).saturating_add(inside);
@@ -140,7 +153,12 @@ mod tests {
         assert_eq!(room.request().enter(QUIET), Ok(()));
         // A rollup that is not registered has no share; who decodes says what is wrong with it.
         assert!(room.request().enter(RollupId(7)).is_err());
+        let overload = Reject::Overload { waiting: 50, most: 10 };
+        assert_eq!(room.overload(Some(LOUD)), Some(overload.clone()));
+        assert_eq!(room.overload(Some(QUIET)), None);
+        assert_eq!(room.overload(None), None, "it may be for the quiet one");
         room.set(50, 10, |_| true);
         assert!(room.request().enter(QUIET).is_err());
+        assert_eq!(room.overload(None), Some(overload));
     }
 }

@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fusion_mempool::Reject;
 use fusion_types::RollupId;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderValue};
@@ -53,6 +54,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Longest silence of a WebSocket that is pinged.
 const PONG_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// How late a request is refused for overload. Soon enough to look elsewhere, late enough to slow down who does not.
+const OVERLOAD_DELAY: Duration = Duration::from_millis(25);
 
 /// Longest name of a host that is repeated in an answer: that of DNS, with a port.
 const HOST_BYTES_MAX: usize = 253 + 6;
@@ -234,6 +238,12 @@ impl Served {
         let body = if parts.method == Method::POST {
             let read = read_body(body, options.request_bytes);
             match tokio::time::timeout(options.body_timeout, read).await {
+                Ok(Ok(bytes))
+                    if carries_transactions(&bytes)
+                        && let Some(overload) = self.rpc.handle().room.overload(rollup) =>
+                {
+                    return self.come_later(&overload).await;
+                }
                 Ok(Ok(bytes)) => match check_id(&bytes) {
                     Ok(()) => HttpBody::from(bytes),
                     Err(error) => return refusal(StatusCode::OK, error),
@@ -260,6 +270,24 @@ impl Served {
             .call(HttpRequest::from_parts(parts, body));
         service.await.unwrap_or_else(|_| response::internal_error())
     }
+
+    /// Refuses a whole request with transactions before it is parsed: that costs a tenth of telling each of them, and
+    /// what clients do on their own when they read 503 is right. Those who wait for answers are slowed down by one that
+    /// comes late.
+    async fn come_later(&self, overload: &Reject) -> HttpResponse {
+        self.rpc.metrics().rejected(overload.name());
+        tokio::time::sleep(OVERLOAD_DELAY).await;
+        let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, errors::rejected(overload, None));
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        response
+    }
+}
+
+/// Whether a body calls a method that submits. Those have this in their names, no other has, and no payload.
+fn carries_transactions(body: &[u8]) -> bool {
+    memchr::memmem::find(body, b"_send").is_some()
 }
 
 /// Why a body is not there.

@@ -11,6 +11,8 @@ use crate::target::Target;
 
 /// Connections at a time, of floods that say much over each.
 const CONNECTIONS: usize = 16;
+/// Connections of users who send more than the chain carries: fifty to four nodes.
+const CROWD: usize = 13;
 /// Connections at a time, of slowloris.
 const SLOW_CONNECTIONS: usize = 1000;
 /// Between two bytes of a slow connection.
@@ -156,8 +158,12 @@ async fn asker(target: Target, number: usize, until: Instant, bodies: Vec<String
 
 /// Sends one request.
 pub(crate) async fn post(stream: &mut TcpStream, body: &str) -> std::io::Result<()> {
+    post_to(stream, "/", body).await
+}
+
+async fn post_to(stream: &mut TcpStream, path: &str, body: &str) -> std::io::Result<()> {
     let head = format!(
-        "POST / HTTP/1.1\r\nhost: node\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nhost: node\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes()).await?;
@@ -275,6 +281,58 @@ where
         pacer(target.clone(), number, until, calls(number))
     })
     .await
+}
+
+/// Batches of calls that `calls` writes, over as many connections as a small crowd has; each waits for its answer.
+///
+/// # Errors
+/// If a worker fails.
+pub(crate) async fn submit_paced<F>(
+    target: &Target,
+    until: Instant,
+    path: &str,
+    calls: impl Fn(usize) -> F,
+) -> anyhow::Result<Counts>
+where
+    F: FnMut(&mut String) + Send + 'static,
+{
+    together(CROWD, |number| {
+        submitter(target.clone(), (number, path.to_owned()), until, calls(number))
+    })
+    .await
+}
+
+async fn submitter(
+    target: Target,
+    (number, path): (usize, String),
+    until: Instant,
+    mut call: impl FnMut(&mut String) + Send,
+) -> Counts {
+    let mut counts = Counts::new();
+    #[expect(clippy::cast_precision_loss, reason = "a handful")]
+    let mut pace = Pace::new(target.rate / BATCH as f64 / CROWD as f64, until);
+    let mut body = String::new();
+    while let Some(mut stream) = connected(&target, number, until, &mut counts).await {
+        while pace.due().await.is_some() {
+            body.clear();
+            for at in 0..BATCH {
+                body.push(if at == 0 { '[' } else { ',' });
+                call(&mut body);
+            }
+            body.push(']');
+            count(&mut counts, "calls", BATCH as u64);
+            let begun = Instant::now();
+            let sent = post_to(&mut stream, &path, &body).await;
+            if sent.is_err() || !matches!(timeout(ANSWER, read_answer(&mut stream)).await, Ok(Ok(_))) {
+                count(&mut counts, "cut", 1);
+                break;
+            }
+            count(&mut counts, "answers", 1);
+            let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            count(&mut counts, "milliseconds of waiting for answers", millis);
+        }
+    }
+    counts
 }
 
 async fn pacer(target: Target, number: usize, until: Instant, mut call: impl FnMut() -> String + Send) -> Counts {

@@ -59,6 +59,8 @@ enum Flood {
     Gaps,
     /// Signed transactions that replace each other, each for a little more.
     Replacements,
+    /// More valid transactions than the chain carries, in batches over 13 connections.
+    Submissions,
     /// A member's signed votes for heights and rounds to come. Needs --home.
     Votes,
     /// Followers that ask for blocks all the time.
@@ -80,6 +82,7 @@ async fn run(flood: Flood, target: &Target, until: Instant) -> anyhow::Result<Co
         Flood::Nesting => http::nesting(target, until).await,
         Flood::Gaps => transactions::gaps(target, until).await,
         Flood::Replacements => transactions::replacements(target, until).await,
+        Flood::Submissions => transactions::submissions(target, until).await,
         Flood::Votes => mesh::votes(target, until).await,
         Flood::Sync => mesh::sync(target, until).await,
         Flood::Subscribers => websocket::subscribers(target, until).await,

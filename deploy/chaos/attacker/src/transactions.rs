@@ -1,5 +1,6 @@
 //! Floods of transactions that are valid and of no use.
 
+use std::fmt::Write as _;
 use std::time::Instant;
 
 use alloy_consensus::transaction::SignableTransaction as _;
@@ -10,7 +11,7 @@ use fusion_types::{RollupId, RollupKind};
 
 use anyhow::Context as _;
 
-use crate::http::send_paced;
+use crate::http::{self, send_paced};
 use crate::pace::Counts;
 use crate::target::Target;
 
@@ -18,6 +19,8 @@ use crate::target::Target;
 const GAPS_PER_SENDER: u64 = 32;
 /// How often one transaction is replaced, for an eighth more each time.
 const REPLACEMENTS: u64 = 400;
+/// Bytes of a payload.
+const SUBMISSION_BYTES: usize = 512;
 const GWEI: u128 = 1_000_000_000;
 
 /// Signed transfers that can never be ordered, each sender's at every second nonce.
@@ -50,6 +53,30 @@ pub(crate) async fn replacements(target: &Target, until: Instant) -> anyhow::Res
             fee = if sent % REPLACEMENTS == 0 { GWEI } else { fee + fee / 8 };
             sent += 1;
             call(rollup, secret(number, sender), 1, fee)
+        }
+    })
+    .await
+}
+
+/// Payloads for an opaque rollup, valid and each another, as fast as the pace says.
+///
+/// # Errors
+/// If the network has no opaque rollup, or a worker fails.
+pub(crate) async fn submissions(target: &Target, until: Instant) -> anyhow::Result<Counts> {
+    let mut rollups = target.genesis.rollups().iter();
+    let opaque = rollups.find(|rollup| rollup.kind == RollupKind::Opaque);
+    let rollup = opaque.context("the genesis has no opaque rollup")?.id;
+    let path = format!("/rollup/{rollup}");
+    let tail = "5a".repeat(SUBMISSION_BYTES - 16);
+    http::submit_paced(target, until, &path, |number| {
+        let (process, mut sent) = (std::process::id(), 0_u64);
+        let tail = tail.clone();
+        move |out: &mut String| {
+            let _ = write!(
+                out,
+                r#"{{"jsonrpc":"2.0","id":{sent},"method":"fusion_sendTransaction","params":["0x{process:08x}{number:08x}{sent:016x}{tail}"]}}"#,
+            );
+            sent += 1;
         }
     })
     .await

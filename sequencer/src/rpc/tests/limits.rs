@@ -254,12 +254,23 @@ async fn under_overload_transactions_are_refused_unread_and_everything_else_is_a
     assert_eq!(answers[1]["result"]["name"], "node-0");
     let params = json!([payload("tx"), 2000]);
     let one = json!({"jsonrpc": "2.0", "id": 3, "method": "fusion_sendTransactionSync", "params": params});
-    let (_, answer) = node.post(&format!("/rollup/{OPAQUE}"), &one.to_string()).await;
-    assert_eq!(answer["error"]["data"]["name"], "busy");
+    // Where the path says of which rollup it is, the request is not even parsed.
+    let not_parsed = format!("{one} and so on");
+    for (path, body) in [("/rollup/903", one.to_string()), ("/rollup/903", not_parsed.clone())] {
+        let (code, answer) = node.post(path, &body).await;
+        assert_eq!((code, &answer["error"]["data"]["name"]), (503, &json!("busy")));
+        assert_eq!(answer["id"], Value::Null);
+    }
+    let (code, answer) = node.post("/rollup/901", &not_parsed).await;
+    assert_eq!((code, &answer["error"]["code"]), (200, &json!(-32700)));
     assert!(node.submitted.try_recv().is_err(), "nothing reached the node");
     // A rollup below its share is none of those who cause it.
     node.room.set(700, 512, |rollup| rollup != RollupId(OPAQUE));
     let (_, answer) = node.post("/", &json!([send(4, "tx")]).to_string()).await;
     assert_eq!(answer[0]["result"], json!(hash("tx")));
     assert_eq!(node.submitted.recv().await.unwrap().len(), 1);
+    // Nothing has room: then no path needs a look inside.
+    node.room.set(700, 512, |_| true);
+    assert_eq!(node.post("/", &json!([send(5, "tx")]).to_string()).await.0, 503);
+    assert_eq!(node.post("/", &json!([status]).to_string()).await.0, 200);
 }
