@@ -311,18 +311,22 @@ impl Core {
     /// Those that wait for a missing nonce do not count, as far as they can be told apart. To be asked after every
     /// turn.
     pub fn backlog(&mut self, now: Now) -> (usize, usize) {
-        let waiting = self.relay.waiting().min(self.pool.executable());
+        let waiting = self.waiting();
         (waiting, self.backlog.most(now.monotonic, waiting))
     }
 
-    /// Whether a rollup has its share by weight, or more, when `most` transactions may wait.
+    fn waiting(&self) -> usize {
+        self.relay.waiting().min(self.pool.executable())
+    }
+
+    /// Whether a rollup has its share by weight, or more, when `most` transactions may wait: all that wait here count,
+    /// whoever's users sent them.
     pub fn has_share(&self, rollup: RollupId, most: usize) -> bool {
         let Some(config) = self.genesis.rollup(rollup) else {
             return true;
         };
-        let share = most as u128 * u128::from(config.weight) / self.weights.max(1);
         let executable = self.pool.pending(rollup).map_or(0, |pending| pending.executable);
-        executable as u128 >= share
+        executable >= backlog::share(most, config.weight, self.weights)
     }
 
     /// Where this core stands.

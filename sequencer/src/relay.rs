@@ -76,6 +76,8 @@ pub struct Relay {
     told: BTreeMap<Height, Vec<(Key, u8)>>,
     /// How many those are.
     told_count: usize,
+    /// How many left the pool since the start, as far as it was looked at.
+    gone: u64,
     last_progress: Duration,
     /// When something last began to wait for a decision.
     waits_since: Duration,
@@ -127,6 +129,11 @@ impl Relay {
     /// How many transactions wait to be sent, or for the decision of a height whose proposer has them.
     pub fn waiting(&self) -> usize {
         self.fresh.len() + self.waiting.values().map(Vec::len).sum::<usize>()
+    }
+
+    /// How many left the pool since the start, decided mostly: counted when the height comes for which they were meant.
+    pub fn gone(&self) -> u64 {
+        self.gone
     }
 
     /// How many went to everybody.
@@ -195,8 +202,10 @@ impl Relay {
         let later = self.told.split_off(&height.next());
         let told = std::mem::replace(&mut self.told, later);
         self.told_count -= told.values().map(Vec::len).sum::<usize>();
-        let missed = due.into_values().flatten().chain(told.into_values().flatten());
-        let missed = missed.filter(|(key, _)| pooled(key)).collect();
+        let due: Vec<(Key, u8)> = due.into_values().chain(told.into_values()).flatten().collect();
+        let count_due = due.len();
+        let missed: Vec<(Key, u8)> = due.into_iter().filter(|(key, _)| pooled(key)).collect();
+        self.gone += (count_due - missed.len()) as u64;
         self.missed((height, missed), outlook, count, &pooled)
     }
 

@@ -240,11 +240,12 @@ impl Core {
         let outlook = self.outlook(now);
         let pooled = |(rollup, hash): &Key| self.pool.get(*rollup, hash).is_some();
         let (height, count) = (block.header().height, block.block().transaction_count());
-        let waited = self.relay.waiting();
+        let gone = self.relay.gone();
         let dispatch = self.relay.decided(height, count, outlook, pooled);
-        let left = self.relay.waiting();
-        let taken = waited.saturating_sub(left);
-        self.backlog.decided(now.monotonic, taken, left);
+        // A node whose users come late to a full chain has its part of it all the same.
+        let part = (count / self.committee.validators().len()) as u64;
+        let taken = part.max(self.relay.gone() - gone);
+        self.backlog.decided(now.monotonic, taken, self.waiting());
         self.relay_out(&dispatch, actions);
         let tip = Tip {
             height: block.header().height,

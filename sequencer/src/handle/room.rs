@@ -21,14 +21,14 @@ pub struct Room {
     waiting: AtomicUsize,
     most: AtomicUsize,
     inside: AtomicUsize,
-    /// Rollups that have their share of what may wait. Looked at only when all is full.
+    /// Rollups that have their share of what may wait, where that is used up.
     full: BTreeMap<RollupId, AtomicBool>,
 }
 
 impl Room {
     /// Room for everything, until the node says otherwise.
     pub fn new(rollups: &[RollupConfig]) -> Self {
-        let full = rollups.iter().map(|rollup| (rollup.id, AtomicBool::new(true)));
+        let full = rollups.iter().map(|rollup| (rollup.id, AtomicBool::new(false)));
         Self {
             waiting: AtomicUsize::new(0),
             most: AtomicUsize::new(usize::MAX),
@@ -40,10 +40,9 @@ impl Room {
     /// So many transactions wait to be ordered, and so many may; `has_share` tells of a rollup whether its share of
     /// these is used up.
     pub fn set(&self, waiting: usize, most: usize, has_share: impl Fn(RollupId) -> bool) {
-        if waiting >= most {
-            for (rollup, full) in &self.full {
-                full.store(has_share(*rollup), Ordering::Relaxed);
-            }
+        let is_used_up = waiting.saturating_add(self.inside.load(Ordering::Relaxed)) >= most;
+        for (rollup, full) in &self.full {
+            full.store(is_used_up && has_share(*rollup), Ordering::Relaxed);
         }
         self.waiting.store(waiting, Ordering::Relaxed);
         self.most.store(most, Ordering::Relaxed);
@@ -75,7 +74,9 @@ impl Room {
         let waiting = self.waiting.load(Ordering::Relaxed).saturating_add(inside);
         let most = self.most.load(Ordering::Relaxed);
         let has_share = || self.full.get(&rollup).is_none_or(|full| full.load(Ordering::Relaxed));
-        (waiting >= most && has_share()).then_some(Reject::Overload { waiting, most })
+        // What is being read is bounded for everybody.
+        let is_full = inside >= most || waiting >= most && has_share();
+        is_full.then_some(Reject::Overload { waiting, most })
     }
 }
 
@@ -98,6 +99,14 @@ impl Inside {
         self.room.inside.fetch_add(1, Ordering::Relaxed);
         self.count += 1;
         Ok(())
+    }
+
+    /// The last one that entered was no good, and takes no place on the way to the node.
+    pub fn leave(&mut self) {
+        if self.count > 0 {
+            self.room.inside.fetch_sub(1, Ordering::Relaxed);
+            self.count -= 1;
+        }
     }
 }
 
@@ -133,16 +142,46 @@ mod tests {
         let (mut first, mut second) = (room.request(), room.request());
         assert_eq!(first.enter(LOUD), Ok(()));
         assert_eq!(second.enter(LOUD), Ok(()));
+        room.set(8, 10, |_| true);
         let overload = Reject::Overload { waiting: 10, most: 10 };
         assert_eq!(first.enter(LOUD), Err(overload.clone()));
         assert_eq!(second.enter(QUIET), Err(overload));
         drop(first);
         assert_eq!(second.enter(LOUD), Ok(()));
-        room.set(20, 10, |_| true);
         assert!(second.enter(LOUD).is_err());
+        second.leave();
+        assert_eq!(second.enter(LOUD), Ok(()), "what was no good left its place");
         drop(second);
         room.set(9, 10, |_| true);
         assert_eq!(room.request().enter(LOUD), Ok(()), "nothing is left inside");
+    }
+
+    #[test]
+    fn what_is_being_read_is_bounded_for_everybody() {
+        let room = room();
+        room.set(0, 2, |_| false);
+        let mut request = room.request();
+        assert_eq!((request.enter(LOUD), request.enter(QUIET)), (Ok(()), Ok(())));
+        let overload = Err(Reject::Overload { waiting: 2, most: 2 });
+        assert_eq!(
+            (request.enter(LOUD), request.enter(QUIET)),
+            (overload.clone(), overload)
+        );
+    }
+
+    #[test]
+    fn what_one_overload_says_of_a_rollup_ends_with_it() {
+        let room = room();
+        room.set(50, 10, |_| true);
+        room.set(5, 10, |_| true);
+        let mut loud = room.request();
+        for _ in 0..5 {
+            assert_eq!(loud.enter(LOUD), Ok(()));
+        }
+        assert_eq!(loud.enter(QUIET), Ok(()), "nobody said that it has its share");
+        room.set(5, 10, |rollup| rollup == LOUD);
+        assert!(loud.enter(LOUD).is_err());
+        assert_eq!(loud.enter(QUIET), Ok(()));
     }
 
     #[test]

@@ -100,15 +100,14 @@ pub(super) fn rejected_sync(reject: &Reject, transaction: TxHash) -> ErrorObject
         Reject::NonceGap { next, .. } => {
             ErrorObjectOwned::owned(SYNC_NONCE_GAP, reject.to_string(), Some(format!("{next:#x}")))
         }
-        Reject::Busy { .. }
-        | Reject::Overload { .. }
-        | Reject::PoolFull { .. }
-        | Reject::RollupFull { .. }
-        | Reject::SenderFull { .. } => ErrorObjectOwned::owned(
-            SYNC_NOT_ADDED,
-            reject.to_string(),
-            Some(hex::encode_prefixed(transaction)),
-        ),
+        // Not for overload: of what was not read no hash can be told.
+        Reject::Busy { .. } | Reject::PoolFull { .. } | Reject::RollupFull { .. } | Reject::SenderFull { .. } => {
+            ErrorObjectOwned::owned(
+                SYNC_NOT_ADDED,
+                reject.to_string(),
+                Some(hex::encode_prefixed(transaction)),
+            )
+        }
         _ => rejected(reject, Some(transaction)),
     }
 }

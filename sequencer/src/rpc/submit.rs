@@ -10,7 +10,7 @@ use alloy_primitives::hex;
 use fusion_client::json::{ReceiptJson, Timeout};
 use fusion_mempool::{PoolTransaction, Reject};
 use fusion_types::limits::TRANSACTION_BYTES_MAX;
-use fusion_types::{RollupId, TxHash, transaction_hash};
+use fusion_types::{RollupConfig, RollupId, TxHash, transaction_hash};
 use jsonrpsee::Extensions;
 use jsonrpsee::types::{ErrorObjectOwned, Params};
 use serde::{Deserialize, Serialize};
@@ -49,30 +49,28 @@ struct RootSend<'a> {
 /// The transactions of one request on their way into the node.
 pub(super) struct Door {
     inside: Inside,
-    /// The rollup that was refused last, and the answer: the rest of a request is refused with the same words.
-    refused: Option<(RollupId, ErrorObjectOwned)>,
+    /// Rollups that were refused, and the answer: the rest of a request is refused with the same words.
+    refused: Vec<(RollupId, ErrorObjectOwned)>,
 }
 
 impl Door {
     pub(super) fn new(rpc: &Rpc) -> Self {
         Self {
             inside: rpc.handle().room.request(),
-            refused: None,
+            refused: Vec::new(),
         }
     }
 
     /// Makes place for one more transaction. After one that was refused none of its rollup is let in: what follows in
     /// a request mostly needs what stands before it.
     fn enter(&mut self, rpc: &Rpc, rollup: RollupId) -> Answer<()> {
-        if let Some((refused, answer)) = &self.refused
-            && *refused == rollup
-        {
+        if let Some((_, answer)) = self.refused.iter().find(|(refused, _)| *refused == rollup) {
             rpc.metrics().rejected(BUSY);
             return Err(answer.clone());
         }
         self.inside.enter(rollup).map_err(|overload| {
             let answer = reject(rpc, &overload, None);
-            self.refused = Some((rollup, answer.clone()));
+            self.refused.push((rollup, answer.clone()));
             answer
         })
     }
@@ -94,17 +92,21 @@ pub(super) fn admit(
     };
     let rollup = rpc.rollup(rollup_of(method, extensions, rollup)?)?;
     door.enter(rpc, rollup.id)?;
-    let payload = fusion_client::json::parse(&text, TRANSACTION_BYTES_MAX).map_err(|error| match error {
+    let transaction = decode(rpc, method, rollup, &text).inspect_err(|_| door.inside.leave())?;
+    Ok((transaction, timeout))
+}
+
+fn decode(rpc: &Rpc, method: &str, rollup: &RollupConfig, text: &str) -> Answer<PoolTransaction> {
+    let payload = fusion_client::json::parse(text, TRANSACTION_BYTES_MAX).map_err(|error| match error {
         fusion_client::json::HexError::Long { bytes, .. } => reject(rpc, &Reject::TooLarge { bytes }, None),
         _ => {
             let expected = openrpc::Kind::Bytes.expected();
-            params::mismatch(method, "transaction", &Value::from(&*text), expected)
+            params::mismatch(method, "transaction", &Value::from(text), expected)
         }
     })?;
     let hashed = payload.clone();
-    let transaction = ingress::admit(rollup, payload)
-        .map_err(|refusal| reject(rpc, &refusal, (!hashed.is_empty()).then(|| transaction_hash(&hashed))))?;
-    Ok((transaction, timeout))
+    ingress::admit(rollup, payload)
+        .map_err(|refusal| reject(rpc, &refusal, (!hashed.is_empty()).then(|| transaction_hash(&hashed))))
 }
 
 fn reject(rpc: &Rpc, reject: &Reject, transaction: Option<TxHash>) -> ErrorObjectOwned {

@@ -21,6 +21,8 @@ const DRIBBLE: Duration = Duration::from_millis(500);
 const REFUSED: Duration = Duration::from_millis(100);
 /// An answer that takes longer is not waited for.
 const ANSWER: Duration = Duration::from_secs(5);
+/// A refusal that takes longer is late.
+const SOON: Duration = Duration::from_millis(50);
 /// Streams opened and cancelled over one HTTP/2 connection before the next is dialed.
 const STREAMS: u32 = 1000;
 /// Calls in a batch: as many as a node takes, and many more.
@@ -142,7 +144,7 @@ async fn asker(target: Target, number: usize, until: Instant, bodies: Vec<String
                 break;
             }
             match timeout(ANSWER, read_answer(&mut stream)).await {
-                Ok(Ok(bytes)) => {
+                Ok(Ok((_, bytes))) => {
                     count(&mut counts, "answers", 1);
                     count(&mut counts, "bytes of answers", bytes as u64);
                 }
@@ -170,8 +172,8 @@ async fn post_to(stream: &mut TcpStream, path: &str, body: &str) -> std::io::Res
     stream.write_all(body.as_bytes()).await
 }
 
-/// Reads one answer with a known length, and how many bytes it had.
-pub(crate) async fn read_answer(stream: &mut TcpStream) -> std::io::Result<usize> {
+/// Reads one answer with a known length: whether it is HTTP's refusal for overload, and how many bytes it had.
+async fn read_answer(stream: &mut TcpStream) -> std::io::Result<(bool, usize)> {
     let (mut head, mut chunk) = (Vec::new(), vec![0; 16 * 1024]);
     let body_at = loop {
         if let Some(at) = head.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -198,7 +200,7 @@ pub(crate) async fn read_answer(stream: &mut TcpStream) -> std::io::Result<usize
     if text.contains("connection: close") {
         return Err(std::io::ErrorKind::ConnectionAborted.into());
     }
-    Ok(length)
+    Ok((text.starts_with("http/1.1 503"), length))
 }
 
 /// Bodies of a tebibyte: announced, or in chunks without an end.
@@ -323,13 +325,16 @@ async fn submitter(
             count(&mut counts, "calls", BATCH as u64);
             let begun = Instant::now();
             let sent = post_to(&mut stream, &path, &body).await;
-            if sent.is_err() || !matches!(timeout(ANSWER, read_answer(&mut stream)).await, Ok(Ok(_))) {
+            let answer = timeout(ANSWER, read_answer(&mut stream)).await;
+            let (Ok(()), Ok(Ok((is_refused, _)))) = (sent, answer) else {
                 count(&mut counts, "cut", 1);
                 break;
-            }
+            };
             count(&mut counts, "answers", 1);
-            let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-            count(&mut counts, "milliseconds of waiting for answers", millis);
+            if is_refused {
+                count(&mut counts, "refused", 1);
+                count(&mut counts, "refused late", u64::from(begun.elapsed() > SOON));
+            }
         }
     }
     counts
