@@ -242,8 +242,8 @@ impl Core {
         let (height, count) = (block.header().height, block.block().transaction_count());
         let gone = self.relay.gone();
         let dispatch = self.relay.decided(height, count, outlook, pooled);
-        // A node whose users come late to a full chain has its part of it all the same.
-        let part = (count / self.committee.validators().len()) as u64;
+        // A node whose users come late to a full chain has half of its part of it at once, and grows from there.
+        let part = (count / self.committee.validators().len() / 2) as u64;
         let taken = part.max(self.relay.gone() - gone);
         self.backlog.decided(now.monotonic, taken, self.waiting());
         self.relay_out(&dispatch, actions);

@@ -55,9 +55,6 @@ const PING_INTERVAL: Duration = Duration::from_secs(15);
 /// Longest silence of a WebSocket that is pinged.
 const PONG_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// How late a request is refused for overload. Soon enough to look elsewhere, late enough to slow down who does not.
-const OVERLOAD_DELAY: Duration = Duration::from_millis(20);
-
 /// Longest name of a host that is repeated in an answer: that of DNS, with a port.
 const HOST_BYTES_MAX: usize = 253 + 6;
 
@@ -243,7 +240,7 @@ impl Served {
                         && let Some(overload) = self.rpc.handle().room.overload(rollup) =>
                 {
                     drop(bytes);
-                    return self.come_later(&overload).await;
+                    return self.come_later(&overload);
                 }
                 Ok(Ok(bytes)) => match check_id(&bytes) {
                     Ok(()) => HttpBody::from(bytes),
@@ -273,13 +270,11 @@ impl Served {
     }
 
     /// Refuses a whole request with transactions before it is parsed, and what stands beside them in a batch: that
-    /// costs a tenth of telling each of them, and what clients do on their own when they read 503 is right. Those who
-    /// wait for answers are slowed down by one that comes late. Nobody knows how many transactions it was: it counts as
-    /// one.
-    async fn come_later(&self, overload: &Reject) -> HttpResponse {
+    /// costs a tenth of telling each of them, and what clients do on their own when they read 503 is right. Nobody knows
+    /// how many transactions it was: it counts as one.
+    fn come_later(&self, overload: &Reject) -> HttpResponse {
         self.rpc.metrics().rejected(overload.name());
         self.rpc.metrics().called("unknown", overload.code(), 1);
-        tokio::time::sleep(OVERLOAD_DELAY).await;
         let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, errors::rejected(overload, None));
         response
             .headers_mut()
