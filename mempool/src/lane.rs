@@ -260,7 +260,8 @@ impl Lane {
         if before.is_none() {
             self.remembered_senders += 1;
         }
-        if before != Some(height) {
+        let grown = sender.decided.map(|decided| decided.height);
+        if before != grown {
             self.remembered.push_back((height, facts.sender));
         }
     }

@@ -41,7 +41,7 @@ pub(crate) struct Queued {
 pub(crate) struct DecidedNonces {
     pub(crate) floor: u64,
     pub(crate) next: u64,
-    /// Where it last grew.
+    /// Where its end last grew.
     pub(crate) height: Height,
 }
 
@@ -121,13 +121,31 @@ impl Sender {
         };
         self.decided = Some(match self.decided {
             Some(known) if nonce == known.next => DecidedNonces { next, height, ..known },
-            Some(known) if next == known.floor => DecidedNonces {
-                floor: nonce,
-                height,
-                ..known
-            },
-            Some(known) if (known.floor..known.next).contains(&nonce) => DecidedNonces { height, ..known },
+            // Neither of these says that nothing unknown continued the run meanwhile: its height stays.
+            Some(known) if next == known.floor => DecidedNonces { floor: nonce, ..known },
+            Some(known) if (known.floor..known.next).contains(&nonce) => known,
             _ => fresh,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_continues_a_run_vouches_for_its_end() {
+        // At height 2 the stream carried what nobody here knows: it may have been this sender's 966.
+        let unfamiliar = Height(2);
+        let mut sender = Sender::default();
+        sender.record(965, Height(1));
+        assert_eq!(sender.expected(Height(0)), Some(966));
+        assert_eq!(sender.expected(unfamiliar), None);
+        sender.record(965, Height(3));
+        assert_eq!(sender.expected(unfamiliar), None, "the same nonce again");
+        sender.record(964, Height(4));
+        assert_eq!(sender.expected(unfamiliar), None, "one before it");
+        sender.record(966, Height(5));
+        assert_eq!(sender.expected(unfamiliar), Some(967));
     }
 }

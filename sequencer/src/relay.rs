@@ -63,7 +63,7 @@ const TOLD_MAX: usize = 65_536;
 const DOUBLINGS_MAX: u8 = 6;
 
 /// Transactions sent on, and what became of them. Bounded by the pool, for it is given keys of pooled transactions only,
-/// and by [`TOLD_MAX`] for what went to everybody.
+/// and by `TOLD_MAX` for what went to everybody.
 #[derive(Debug, Default)]
 pub struct Relay {
     fresh: Vec<Key>,
