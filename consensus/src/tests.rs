@@ -4,4 +4,5 @@ mod cluster;
 mod dice;
 mod examples;
 mod lives;
+mod rounds;
 mod traitor;
