@@ -45,7 +45,7 @@ fn a_round_that_no_committee_comes_to_is_refused_whoever_signed_it() {
 }
 
 #[test]
-fn of_every_message_rounds_up_to_2_to_the_24_are_listened_to_and_none_above() {
+fn a_round_above_2_to_the_24_is_its_senders_fault_and_2_to_the_24_is_not() {
     let mut cluster = Cluster::new(16, 4, 0);
     cluster.byzantine = Some(3);
     cluster.start_all();
