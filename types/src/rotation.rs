@@ -2,8 +2,10 @@
 //!
 //! A dead proposer would cost its round a timeout at every turn. So a decided block shows who was
 //! scheduled before its proposer and stayed silent; those are benched for a number of heights that grows with
-//! each miss. A benched validator still votes, and proposes in later rounds when all others fail. Everything here is a
-//! function of decided headers, and the state root commits to it.
+//! each miss. A benched validator still votes, and proposes in later rounds when all others fail. No more power is
+//! benched than may be faulty: when a bad network silences more, some of them are sound, and fewer and fewer proposers
+//! would decide for long what is ordered. Everything here is a function of decided headers, and the state root commits
+//! to it.
 
 use std::collections::BTreeMap;
 
@@ -74,8 +76,9 @@ impl Rotation {
         self.benched.get(&id).is_some_and(|bench| height < bench.until)
     }
 
-    /// Takes note of the decided block of `height`: its proposer is forgiven, those scheduled before it are benched,
-    /// and those who left the committee are forgotten. Nothing changes for a proposer who is no member.
+    /// Takes note of the decided block of `height`: its proposer is forgiven, those scheduled before it are benched
+    /// (as many as may be faulty), and those who left the committee are forgotten. Nothing changes for a proposer who
+    /// is no member.
     pub fn decided(&mut self, committee: &Committee, height: Height, proposer: ValidatorId) {
         if committee.index_of(proposer).is_none() {
             return;
@@ -101,6 +104,28 @@ impl Rotation {
             );
         }
         self.benched.remove(&proposer);
+        self.let_back(committee, height);
+    }
+
+    /// Lets the benched propose again until no more power is on the bench than may be faulty: first those who would be
+    /// back soonest, of equals the one with the lowest id. Their misses still count.
+    fn let_back(&mut self, committee: &Committee, height: Height) {
+        let faulty_max = committee.total_power() - committee.quorum();
+        let mut power: u64 = committee
+            .validators()
+            .iter()
+            .filter(|validator| self.is_benched(validator.id, height.next()))
+            .map(|validator| validator.power)
+            .sum();
+        while faulty_max < power {
+            let benched = self.benched.iter_mut().filter(|(_, bench)| height.next() < bench.until);
+            let Some((id, bench)) = benched.min_by_key(|(id, bench)| (bench.until, **id)) else {
+                return;
+            };
+            bench.until = height;
+            let index = committee.index_of(*id);
+            power -= index.map_or(0, |index| committee.validators()[index].power);
+        }
     }
 
     fn entries(&self) -> Vec<BenchEntry> {
