@@ -17,12 +17,14 @@ import time
 import urllib.request
 
 import disk
+import wires as wiring
 
 # Those that the load of the driver sends to.
 ROLLUPS = (1001, 1002)
 OPAQUE = tuple(f"{rollup}:opaque:fcfs" for rollup in ROLLUPS)
 BLOCK_INTERVAL_MS = 20
 PORTS = (10_000, 32_000)
+LOOPBACK = "127.0.0.1"
 STARTED_WITHIN_SECONDS = 30
 
 
@@ -57,19 +59,23 @@ def free_ports(count, host):
 
 
 class Node:
-    """One validator."""
+    """One validator; with a wire it is in that network namespace."""
 
-    def __init__(self, binary, index, folder, with_image, host="127.0.0.1"):
-        self.binary, self.index, self.name, self.host = binary, index, f"node{index}", host
+    def __init__(self, binary, index, folder, with_image, host, wire=None):
+        self.binary, self.index, self.name, self.host, self.wire = binary, index, f"node{index}", host, wire
         self.folder = os.path.join(folder, self.name)
         self.disk = disk.Image(self.folder) if with_image else disk.Folder(self.folder)
         self.home = os.path.join(self.disk.path, "home")
         self.log = os.path.join(self.folder, "node.log")
-        self.p2p, self.rpc_port, self.metrics = free_ports(3, host)
+        self.p2p, self.rpc_port, self.metrics = self.take_ports(3)
         self.rpc = f"http://{host}:{self.rpc_port}"
         self.process, self.starts, self.exits = None, 0, []
         # Whether it ought to run.
         self.wanted = False
+
+    def take_ports(self, count):
+        """Ports where it, or a second process beside it, may listen."""
+        return self.wire.take_ports(count) if self.wire else free_ports(count, self.host)
 
     def fusion(self, *arguments, timeout=60):
         """Runs a command of the program to its end."""
@@ -91,7 +97,8 @@ class Node:
 
     def start(self, prefix=(), env=None, home=None, extra=()):
         """Starts the process; `prefix` are words before its command, such as strace's."""
-        command = [*prefix, self.binary, "start", "--home", home or self.home, *extra]
+        inside = self.wire.prefix if self.wire else []
+        command = [*inside, *prefix, self.binary, "start", "--home", home or self.home, *extra]
         with open(self.log, "a") as log:
             log.write(f"\nchaos: start {self.starts} of {self.name}: {' '.join(command)}\n")
             log.flush()
@@ -156,8 +163,8 @@ class Node:
 class Relay:
     """`fusion relay` between the nodes."""
 
-    def __init__(self, binary, genesis):
-        command = [binary, "relay", "--genesis", genesis, "--control", "127.0.0.1:0", "--json"]
+    def __init__(self, binary, genesis, host):
+        command = [binary, "relay", "--genesis", genesis, "--listen", host, "--control", "127.0.0.1:0", "--json"]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=disk.die_with_parent
         )
@@ -183,14 +190,16 @@ class Relay:
 
 
 class Cluster:
-    """All nodes, and the relay between them; with `hosts`, each node has an address of its own, there is no relay and
-    nothing is recorded."""
+    """All nodes, and the relay between them; with `wired`, each node is in a network namespace of its own; with `hosts`,
+    each has an address of its own, there is no relay and nothing is recorded."""
 
-    def __init__(self, binary, folder, count, with_images, hosts=None, rollups=OPAQUE):
-        self.binary, self.folder, self.with_images = binary, folder, with_images
+    def __init__(self, binary, folder, count, with_images, wired=False, hosts=None, rollups=OPAQUE):
+        self.binary, self.folder = binary, folder
         self.is_relayed, self.rollups = hosts is None, rollups
-        hosts = hosts or ["127.0.0.1"] * count
-        self.nodes = [Node(binary, index, folder, with_images, host) for index, host in enumerate(hosts)]
+        wires = [wiring.Wire(index) if wired else None for index in range(count)]
+        hosts = hosts or [wire.host if wire else LOOPBACK for wire in wires]
+        self.host = wiring.HOST if wired else LOOPBACK
+        self.nodes = [Node(binary, index, folder, with_images, hosts[index], wires[index]) for index in range(count)]
         self.relay = None
         # Processes beside the nodes, such as twins: killed at the end whatever happened.
         self.others = []
@@ -200,6 +209,8 @@ class Cluster:
         for node in self.nodes:
             os.makedirs(node.folder)
             node.disk.make()
+            if node.wire:
+                node.wire.make()
             made = self.checked(node.fusion("keygen", "--out", os.path.join(node.home, "keys")))
             keys.append(json.loads(made))
         self.genesis = os.path.join(self.folder, "genesis.json")
@@ -212,7 +223,7 @@ class Cluster:
             words += ["--rollup", rollup]
         self.network = self.checked(self.nodes[0].fusion(*words)).split()[-1]
         if self.is_relayed:
-            self.relay = Relay(self.binary, self.genesis)
+            self.relay = Relay(self.binary, self.genesis, self.host)
         for node in self.nodes:
             shutil.copy(self.genesis, node.home)
             peers = self.relay.peers[node.name].removeprefix("p2p.") if self.is_relayed else ""
@@ -291,6 +302,8 @@ class Cluster:
             except disk.DiskError:
                 # It goes with the namespace.
                 pass
+            if node.wire:
+                node.wire.end()
 
 
 def tracer_of(pid):

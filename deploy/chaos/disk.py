@@ -17,6 +17,7 @@ IMAGE_BYTES = 512 * 1024 * 1024
 # EXT4_IOC_SHUTDOWN, and its flag that says: lose what is not on the disk.
 SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2
 MARK = "FUSION_CHAOS_NAMESPACE"
+PRIVATE_MOUNTS = ("--mount", "--propagation", "private")
 
 
 class DiskError(Exception):
@@ -30,7 +31,7 @@ def run(*command):
     return done.stdout
 
 
-def own_namespace(words=("--mount", "--propagation", "private"), as_root=True):
+def own_namespace(words=PRIVATE_MOUNTS, as_root=True):
     """Starts the driver again in a namespace of its own, by default of mounts: they end with its last process. Returns
     whether it is in one."""
     if os.environ.get(MARK):
@@ -40,7 +41,7 @@ def own_namespace(words=("--mount", "--propagation", "private"), as_root=True):
     words = list(words) + ([] if os.geteuid() == 0 else ["--user", "--map-root-user"])
     if subprocess.run(["unshare", *words, "true"], stderr=subprocess.DEVNULL).returncode:
         return False
-    os.environ[MARK] = "1"
+    os.environ[MARK] = " ".join(words)
     os.execvp("unshare", ["unshare", *words, sys.executable] + sys.argv)
 
 

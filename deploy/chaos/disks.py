@@ -7,7 +7,7 @@ import subprocess
 import time
 
 from cluster import tracer_of
-from fault import QUICK_EXIT_SECONDS, Fault
+from fault import QUICK_EXIT_SECONDS, Fault, power_of_faults
 
 SYNCS = "fdatasync,fsync"
 
@@ -50,20 +50,32 @@ class Full(Fault):
     kind, about = "disk-full", "no space left on one node's disk: it stands still, and goes on without a restart"
     needs, hold = ("images",), (4, 8)
 
+    def nodes(self):
+        return [self.target]
+
     def begin(self):
-        self.target.wanted = False
-        self.target.disk.fill()
+        for node in self.nodes():
+            node.wanted = False
+            node.disk.fill()
 
     def end(self):
-        if not self.target.is_running():
-            self.violation(f"ended with {self.target.ended()} for want of space")
-            self.target.disk.free()
-            self.over()
-            self.restart()
-            return
-        self.target.disk.free()
-        self.target.wanted = True
+        for node in self.nodes():
+            node.disk.free()
         self.over()
+        for node in self.nodes():
+            if not node.is_running():
+                self.violation(f"{node.name} ended with {node.ended()} for want of space")
+                self.restart(node)
+            node.wanted = True
+
+
+class FullSome(Full):
+    kind, about = "disks-full", "no space left on one disk more than may fail: all stand still, and go on without a restart"
+    keeps_going = False
+
+    def nodes(self):
+        nodes = self.cluster.nodes
+        return [nodes[(self.target.index + step) % len(nodes)] for step in range(power_of_faults(len(nodes)) + 1)]
 
 
 class ReadOnly(Fault):
@@ -233,4 +245,4 @@ class SlowSync(Fault):
         self.over()
 
 
-KINDS = [PowerOne, PowerAll, Full, ReadOnly, Gone, SyncError, CrashPoint, SlowSync]
+KINDS = [PowerOne, PowerAll, Full, FullSome, ReadOnly, Gone, SyncError, CrashPoint, SlowSync]

@@ -17,6 +17,8 @@ BLOCKS_PER_CALL = 50
 SETTLE_SECONDS = 30
 # A node that ends by itself is started again so often during one fault; then it stays down until the end.
 RAISED_MAX = 2
+# Less than this says nothing about throughput.
+HELD_SECONDS_MIN = 3
 
 
 class Driver:
@@ -57,8 +59,10 @@ class Driver:
             if weather:
                 weather.begin()
             fault.begin()
+            held = time.monotonic()
             self.hold(fault, entry["hold"])
             gap = self.load.longest_gap(begin, time.monotonic())
+            share = self.load.share(held, time.monotonic())
             if weather:
                 weather.end()
             fault.end()
@@ -66,8 +70,9 @@ class Driver:
             Exception
         ) as error:  # A fault that cannot be done is a line of the report; the run goes on and is judged.
             fault.violation(f"the driver failed: {type(error).__name__}: {error}")
-            gap = 0.0
+            gap, share = 0.0, None
         event = {**entry, "target": fault.target.index, "begin": begin - self.begun, "gap": round(gap, 3)}
+        event["share"] = share if entry["hold"] >= HELD_SECONDS_MIN else None
         if fault.keeps_going and not weather and gap > GAP_SECONDS_MAX:
             fault.violation(f"the others ordered nothing for {gap:.1f} s")
         self.recover(fault, event)

@@ -1,7 +1,8 @@
 """Clients that send transactions to all nodes all the time and keep every answer.
 
 Each transaction is tried until it is final, on one node after the other, so that retries meet the nodes' memory of
-what they know. Every receipt that any node showed is written down as it came.
+what they know. Every receipt that any node showed is written down as it came. One client in four asks any node; the
+others do as good clients would, and leave a node alone for a while that just did not answer one of them.
 """
 
 import collections
@@ -17,6 +18,8 @@ from cluster import ROLLUPS
 CLIENTS = 12
 PAYLOAD_BYTES = 96
 ANSWER_MS = 2500
+CARELESS_ONE_IN = 4
+LEFT_ALONE_SECONDS = 5.0
 
 
 class Load:
@@ -26,6 +29,8 @@ class Load:
         self.nodes, self.rate, self.seed = nodes, rate, seed
         self.file, self.lock = open(path, "w"), threading.Lock()
         self.answers, self.finals = collections.Counter(), []
+        # Receipts of careful clients, and until when they leave each node alone.
+        self.careful_finals, self.alone_until = [], [0.0] * len(nodes)
         self.sent = self.open = 0
         self.stopped = self.hurried = False
         self.threads = [
@@ -48,13 +53,18 @@ class Load:
             with self.lock:
                 self.sent += 1
                 self.open += 1
-            if self.until_final(choice, connections, ROLLUPS[count % 2], "0x" + payload.encode().hex()):
+            careful = number % CARELESS_ONE_IN != 0
+            if self.until_final(choice, connections, ROLLUPS[count % 2], "0x" + payload.encode().hex(), careful):
                 with self.lock:
                     self.open -= 1
+                    if careful:
+                        self.careful_finals.append(time.monotonic())
 
-    def until_final(self, choice, connections, rollup, payload):
+    def until_final(self, choice, connections, rollup, payload, careful):
         """Tries until a node shows the receipt. False when told to hurry before."""
         at, known = choice.randrange(len(self.nodes)), None
+        if careful:
+            at = self.good_from(at)
         while not self.hurried:
             try:
                 if known is None:
@@ -66,9 +76,11 @@ class Load:
                     known = known if receipt else None
             except (OSError, ValueError, http.client.HTTPException) as error:
                 connections[at] = None
+                self.alone_until[at] = time.monotonic() + LEFT_ALONE_SECONDS
                 self.note(type(error).__name__)
                 receipt, answer = None, {}
             if receipt:
+                self.alone_until[at] = 0.0
                 self.keep(at, rollup, payload, receipt)
                 return True
             if "error" in answer:
@@ -80,13 +92,27 @@ class Load:
             time.sleep(0.05)
             if known is None or choice.random() < 0.2:
                 at = (at + 1) % len(self.nodes)
+                if careful:
+                    at = self.good_from(at)
         return False
+
+    def good_from(self, at):
+        """The first node from `at` on that is not left alone. Whoever asks one again first keeps the others off it."""
+        with self.lock:
+            now, count = time.monotonic(), len(self.nodes)
+            for step in range(count):
+                node = (at + step) % count
+                if self.alone_until[node] <= now:
+                    if self.alone_until[node]:
+                        self.alone_until[node] = now + LEFT_ALONE_SECONDS
+                    return node
+        return at
 
     def ask(self, connections, at, method, params):
         connection = connections[at]
         if connection is None:
             connection = http.client.HTTPConnection(
-                "127.0.0.1", self.nodes[at].rpc_port, timeout=ANSWER_MS / 1000 + 0.5
+                self.nodes[at].host, self.nodes[at].rpc_port, timeout=ANSWER_MS / 1000 + 0.5
             )
             connection.connect()
             connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -115,6 +141,14 @@ class Load:
             times = [at for at in self.finals if since < at < until]
         times = [since, *sorted(times), until]
         return max(after - before for before, after in zip(times, times[1:]))
+
+    def share(self, since, until):
+        """What careful clients had final in a time, as a part of what they offer in it: above one where they make up for
+        earlier ones."""
+        with self.lock:
+            finals = sum(since < at <= until for at in self.careful_finals)
+        careful = sum(number % CARELESS_ONE_IN != 0 for number in range(CLIENTS)) / CLIENTS
+        return finals / (self.rate * careful * max(until - since, 1e-3))
 
     def stop(self, patience):
         """Sends nothing new, lets the clients finish theirs; returns how many transactions did not become final."""

@@ -109,6 +109,39 @@ class Loss20(Loss1):
     loss, keeps_going = 0.2, False
 
 
+class Loss40(Loss1):
+    kind, about = "loss-40", "40 % of all datagrams are lost"
+    loss, keeps_going = 0.4, False
+
+
+class Storm(Weather):
+    kind, about = "storm", "20 % of all datagrams are lost, the others take 50 to 150 ms"
+    keeps_going = False
+
+    def begin(self):
+        self.set(delayMs=50, jitterMs=100, loss=0.2)
+
+
+class LeaderCut(Weather):
+    kind, about = "leader-cut", "whoever proposes next is cut off from the rest, again and again"
+    hold = (0, 0)
+    cut_seconds = 1.0
+
+    @classmethod
+    def choose(cls, choice, count):
+        return {"times": choice.randrange(4, 10)}
+
+    def begin(self):
+        for _ in range(self.entry["times"]):
+            try:
+                leader = self.cluster.next_proposer().name
+            except (OSError, ValueError, TypeError, StopIteration):
+                leader = self.target.name
+            self.set(node=leader, cut=True)
+            time.sleep(self.cut_seconds)
+            self.set(node=leader, cut=False)
+
+
 class Delay(Weather):
     kind, about = "delay", "all datagrams take 60 to 90 ms"
 
@@ -124,4 +157,4 @@ class LossAndDelay(Weather):
         self.set(delayMs=50, jitterMs=10, loss=0.01)
 
 
-KINDS = [Isolate, Halves, Deaf, Mute, Ring, Flapping, Loss1, Loss20, Delay, LossAndDelay]
+KINDS = [Isolate, Halves, Deaf, Mute, Ring, Flapping, LeaderCut, Loss1, Loss20, Loss40, Delay, LossAndDelay, Storm]

@@ -9,23 +9,26 @@ import glob
 import random
 import shutil
 
+import cables
 import disks
 import files
 import networks
 import processes
 
-KINDS = {kind.kind: kind for module in (processes, networks, disks, files) for kind in module.KINDS}
+KINDS = {kind.kind: kind for module in (processes, networks, cables, disks, files) for kind in module.KINDS}
 # Kinds of weather that may last while another fault happens.
 WEATHER = ("loss-1", "delay")
 # Seconds from one fault's end to the next one's plan, mixed and with chosen kinds alone.
 APART, APART_ALONE = (3.0, 7.0), (1.0, 2.5)
 
 
-def missing(why_no_images):
+def missing(why_no_images, why_no_wires):
     """What this machine lacks: need → reason."""
     lacks = {}
     if why_no_images:
         lacks["images"] = why_no_images
+    if why_no_wires:
+        lacks["wires"] = why_no_wires
     if not shutil.which("strace"):
         lacks["strace"] = "no strace"
     if not glob.glob(files.LIBRARIES):
@@ -45,9 +48,9 @@ def usable(lacks):
     return good, skipped
 
 
-def draw(seed, seconds, nodes, kinds, times=None, is_mixed=True):
-    """Faults for `seconds`, or `times` of them. Each kind comes once, in random order, before any comes by weight.
-    A mixed plan puts some of them under bad weather."""
+def draw(seed, seconds, nodes, kinds, times=None, is_mixed=True, hold=None):
+    """Faults for `seconds`, or `times` of them, each held for `hold` seconds if that is said. Each kind comes once, in
+    random order, before any comes by weight. A mixed plan puts some of them under bad weather."""
     choice, plan, at = random.Random(f"fusion chaos {seed}"), [], 2.0
     first = list(kinds)
     choice.shuffle(first)
@@ -59,7 +62,7 @@ def draw(seed, seconds, nodes, kinds, times=None, is_mixed=True):
             "at": round(at, 1),
             "kind": name,
             "target": choice.randrange(nodes),
-            "hold": round(choice.uniform(*kind.hold), 1),
+            "hold": hold if hold and any(kind.hold) else round(choice.uniform(*kind.hold), 1),
         }
         entry.update(kind.choose(choice, nodes))
         if is_mixed and not issubclass(kind, networks.Weather) and choice.random() < 0.25:

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 
-from cluster import free_ports
 from fault import Fault, power_of_faults
 
 
@@ -93,8 +92,8 @@ class Twin(Fault):
         shutil.copytree(self.target.home, self.copy)
         self.target.signal(signal.SIGCONT)
         words = []
-        for field, port in zip(("p2p", "rpc", "metrics"), free_ports(3)):
-            words += ["--set", f"{field}.listen=127.0.0.1:{port}"]
+        for field, port in zip(("p2p", "rpc", "metrics"), self.target.take_ports(3)):
+            words += ["--set", f"{field}.listen={self.target.host}:{port}"]
         words += ["--set", f"debug.record={self.target.folder}/votes-twin"]
         self.target.wanted = False
         self.twin = self.target.start(home=self.copy, extra=words)

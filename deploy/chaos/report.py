@@ -18,6 +18,12 @@ def spread(times):
     return f"{at(0.5):.2f} / {at(0.99):.2f} / {known[-1]:.2f}"
 
 
+def share(parts):
+    """Least and median in percent, of what was held long enough to tell."""
+    known = sorted(one for one in parts if one is not None)
+    return f"{100 * known[0]:.0f} / {100 * known[len(known) // 2]:.0f}" if known else "–"
+
+
 def table(events):
     """Markdown: one row a kind."""
     kinds = collections.defaultdict(list)
@@ -25,8 +31,8 @@ def table(events):
         kinds[event["kind"]].append(event)
     rows = [
         "| fault | times | first new block, s (p50 / p99 / max) | all vote again, s"
-        " | longest without a receipt, s | broken |",
-        "|---|---|---|---|---|---|",
+        " | longest without a receipt, s | careful users' meanwhile, % of offered (least / p50) | broken |",
+        "|---|---|---|---|---|---|---|",
     ]
     for kind, list_ in [*kinds.items(), ("all", events)]:
         cells = [
@@ -37,6 +43,7 @@ def table(events):
         ]
         cells += [
             f"{max((one['gap'] for one in list_), default=0):.2f}",
+            share(one.get("share") for one in list_),
             str(sum(len(one["violations"]) for one in list_)),
         ]
         rows.append("| " + " | ".join(cells) + " |")
