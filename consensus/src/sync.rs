@@ -155,10 +155,6 @@ impl Sync {
     pub(crate) fn plan(&mut self, now: Duration, next: Height) -> Vec<Ask> {
         self.pass_over_the_slow(now);
         let mut asks = Vec::new();
-        let open = |(from, window): (&Height, &Window)| match window {
-            Window::Open { to } => Some((*from, *to)),
-            _ => None,
-        };
         // Open windows at the end are as good as none: they are planned anew.
         while self
             .windows
@@ -176,12 +172,16 @@ impl Sync {
                 },
             );
         }
-        let gaps: Vec<_> = self.windows.iter().filter_map(open).collect();
-        for (from, to) in gaps {
+        let mut above = next;
+        while let Some((from, to)) = self.gap(above) {
+            if !self.make_room(from) {
+                break;
+            }
             let end = self.ask(now, from, to, &mut asks);
             if let Some(end) = end.filter(|end| *end < to) {
                 self.windows.insert(end.next(), Window::Open { to });
             }
+            above = from.next();
         }
         while self.windows.len() < WINDOWS_MAX {
             let end = self.windows.values().next_back().map(Window::to);
@@ -192,6 +192,26 @@ impl Sync {
             }
         }
         asks
+    }
+
+    /// The lowest window at `above` or higher that is neither asked for nor held.
+    fn gap(&self, above: Height) -> Option<(Height, Height)> {
+        self.windows.range(above..).find_map(|(from, window)| match window {
+            Window::Open { to } => Some((*from, *to)),
+            _ => None,
+        })
+    }
+
+    /// Makes room for a window at `from`: short answers leave gaps, and what lies highest cannot apply before they are
+    /// filled. Returns whether there is room.
+    fn make_room(&mut self, from: Height) -> bool {
+        while WINDOWS_MAX <= self.sizes().0 {
+            match self.windows.last_entry() {
+                Some(last) if from < *last.key() => last.remove(),
+                _ => return false,
+            };
+        }
+        true
     }
 
     /// Takes in an answer. One that is not needed is not looked at.

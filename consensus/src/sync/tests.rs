@@ -100,6 +100,41 @@ fn a_short_answer_is_taken_and_the_rest_asked_for_again() {
 }
 
 #[test]
+fn a_gap_takes_the_place_of_what_lies_highest() {
+    let mut sync = with_tips(&[(1, 256), (2, 256), (3, 256)]);
+    let mut asks = sync.plan(NOW, Height(1));
+    assert_eq!(asks.last().unwrap().to, Height(256));
+    // Short answers to all, with a gap after each: together the windows and the gaps would be eight.
+    for ask in &asks {
+        sync.response(NOW, ask.peer, ask.from, chain(ask.from.0, 10)).unwrap();
+    }
+    for _ in 0..8 {
+        asks = sync.plan(NOW, Height(1));
+        let (busy, of_peer, _) = sync.sizes();
+        assert!(
+            busy <= WINDOWS_MAX && of_peer <= 2,
+            "{busy} windows, {of_peer} of a peer"
+        );
+        for ask in &asks {
+            sync.response(NOW, ask.peer, ask.from, chain(ask.from.0, 10)).unwrap();
+        }
+    }
+    let mut next = 1;
+    while next <= 256 {
+        let before = next;
+        while sync.take(Height(next)).is_some() {
+            next += 1;
+        }
+        asks = sync.plan(NOW, Height(next));
+        assert!(before < next || !asks.is_empty(), "stands still before {next}");
+        for ask in &asks {
+            let blocks = chain(ask.from.0, ask.to.0 - ask.from.0 + 1);
+            sync.response(NOW, ask.peer, ask.from, blocks).unwrap();
+        }
+    }
+}
+
+#[test]
 fn an_answer_to_nothing_is_not_looked_at() {
     let mut sync = with_tips(&[(1, 64), (2, 64)]);
     let ask = sync.plan(NOW, Height(1))[0];
