@@ -338,6 +338,17 @@ fn bad_genesis_is_refused() {
 }
 
 #[test]
+fn genesis_of_another_network_is_refused_with_its_path() {
+    let node = Node::new();
+    let path = node.path("genesis.json");
+    let good = std::fs::read_to_string(&path).unwrap();
+    let other = good.replace("\"weight\": 3", "\"weight\": 2");
+    assert_ne!(other, good);
+    std::fs::write(&path, other).unwrap();
+    refused(&node.run(&["start"], &["log.level=error"]), path.to_str().unwrap());
+}
+
+#[test]
 fn second_process_in_one_home_is_refused() {
     let node = Node::new();
     let lock = std::fs::File::create(node.path("lock")).unwrap();

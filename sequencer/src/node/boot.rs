@@ -339,14 +339,26 @@ fn store_error(config: &Config, error: StoreError) -> ExitError {
     let exit = match &error {
         StoreError::GuardUnreadable { .. } => return unusable_guard(config, &error),
         StoreError::Network { path, .. } if path.starts_with(&config.storage.guard_dir) => {
-            return unusable_guard(config, &error);
+            let genesis = config.node.genesis.display();
+            return unusable_guard(
+                config,
+                &format_args!("{error}; see first that {genesis} is the right one"),
+            );
         }
+        StoreError::Network { .. } => return wrong_genesis(config, &error),
         StoreError::Corrupt { .. } => return damaged(config, &error),
         StoreError::Locked { .. } => Exit::Locked,
-        StoreError::Network { .. } => Exit::Config,
         _ => Exit::Storage,
     };
     ExitError::new(exit, error)
+}
+
+/// What this node has decided belongs to another network: hardly ever is it the log that is wrong.
+fn wrong_genesis(config: &Config, what: &dyn std::fmt::Display) -> ExitError {
+    ExitError::config(format_args!(
+        "node.genesis: {what}: put the genesis file of that network back at {}, or choose another --home",
+        config.node.genesis.display()
+    ))
 }
 
 /// The log is damaged: a person should look at the disk, and then has one command to run.

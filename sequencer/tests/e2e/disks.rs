@@ -98,6 +98,18 @@ async fn a_flipped_bit_in_an_old_block_is_told_and_repaired_from_other_nodes() {
     );
     assert!(fusion(&["db", "check"], &home).status.success());
 
+    let genesis = home.join("genesis.json");
+    let good = std::fs::read_to_string(&genesis).unwrap();
+    std::fs::write(&genesis, good.replace("\"weight\": 1", "\"weight\": 2")).unwrap();
+    let refused = command(&home).stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(78), "{said}");
+    assert!(
+        said.contains(genesis.to_str().unwrap()),
+        "a home's log names its genesis file: {said}"
+    );
+    std::fs::write(&genesis, good).unwrap();
+
     devnet.start_again(1);
     devnet.wait_voting(1).await;
     send_all(&client, "mended", 5, &mut receipts).await;
