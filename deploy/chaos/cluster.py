@@ -23,6 +23,8 @@ import wires as wiring
 ROLLUPS = (1001, 1002)
 OPAQUE = tuple(f"{rollup}:opaque:fcfs" for rollup in ROLLUPS)
 BLOCK_INTERVAL_MS = 20
+# The least there is, so that runs of minutes see new segments, and a full disk is met within seconds.
+SEGMENT_BYTES = 8 * 1024 * 1024
 PORTS = (10_000, 32_000)
 LOOPBACK = "127.0.0.1"
 STARTED_WITHIN_SECONDS = 30
@@ -87,6 +89,7 @@ class Node:
             f'[node]\nname = "{self.name}"\nrole = "validator"',
             f'[p2p]\nlisten = "{self.host}:{self.p2p}"\n{peers}',
             f"[consensus]\nblock_interval_min_ms = {BLOCK_INTERVAL_MS}",
+            f"[storage]\nsegment_bytes = {SEGMENT_BYTES}",
             f'[rpc]\nlisten = "{self.host}:{self.rpc_port}"',
             f'[metrics]\nlisten = "{self.host}:{self.metrics}"',
         ]

@@ -48,18 +48,23 @@ class PowerAll(PowerOne):
 
 class Full(Fault):
     kind, about = "disk-full", "no space left on one node's disk: it stands still, and goes on without a restart"
-    needs, hold = ("images",), (4, 8)
+    needs, hold = ("images",), (16, 20)
+    # A segment's space is taken in advance; so much fills one in seven seconds.
+    payload_bytes = 8 * 1024
 
     def nodes(self):
         return [self.target]
 
     def begin(self):
+        self.said = {node.name: node.log_length() for node in self.nodes()}
         for node in self.nodes():
             node.wanted = False
             node.disk.fill()
 
     def end(self):
         for node in self.nodes():
+            noticed = "disk full: the node stands still" in node.said(self.said[node.name])
+            self.notes.append(f"{node.name} {'ran out of space' if noticed else 'had room enough'}")
             node.disk.free()
         self.over()
         for node in self.nodes():

@@ -6,7 +6,7 @@ import os
 import time
 
 from cluster import ROLLUPS, call
-from load import Load
+from load import PAYLOAD_BYTES, Load
 from plan import KINDS, line
 
 RECOVERED_WITHIN_SECONDS = 60
@@ -59,6 +59,7 @@ class Driver:
             if weather:
                 weather.begin()
             fault.begin()
+            self.load.payload_bytes = fault.payload_bytes or PAYLOAD_BYTES
             held = time.monotonic()
             self.hold(fault, entry["hold"])
             gap = self.load.longest_gap(begin, time.monotonic())
@@ -71,6 +72,7 @@ class Driver:
         ) as error:  # A fault that cannot be done is a line of the report; the run goes on and is judged.
             fault.violation(f"the driver failed: {type(error).__name__}: {error}")
             gap, share = 0.0, None
+        self.load.payload_bytes = PAYLOAD_BYTES
         event = {**entry, "target": fault.target.index, "begin": begin - self.begun, "gap": round(gap, 3)}
         event["share"] = share if entry["hold"] >= HELD_SECONDS_MIN else None
         if fault.keeps_going and not weather and gap > GAP_SECONDS_MAX:

@@ -25,6 +25,8 @@ class Fault:
     may_double_sign = False
     # Codes with which a node may end by itself before all is well again.
     allowed_exits = ()
+    # Bytes of a payload meanwhile, if more than usual.
+    payload_bytes = None
     # How often the mixed plan takes it, beside the others.
     weight = 2
 

@@ -33,6 +33,7 @@ class Load:
         self.careful_finals, self.alone_until = [], [0.0] * len(nodes)
         self.sent = self.open = 0
         self.stopped = self.hurried = False
+        self.payload_bytes = PAYLOAD_BYTES
         self.threads = [
             threading.Thread(target=self.client, args=(number,), daemon=True) for number in range(CLIENTS)
         ]
@@ -48,7 +49,7 @@ class Load:
             time.sleep(max(0, due - time.monotonic()))
             count += 1
             payload = f"client {number} transaction {count} of seed {self.seed} at {time.time_ns()} ".ljust(
-                PAYLOAD_BYTES, "."
+                self.payload_bytes, "."
             )
             with self.lock:
                 self.sent += 1
