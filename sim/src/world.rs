@@ -460,9 +460,11 @@ impl Node {
         }
     }
 
-    /// Whether all that it was told has been taken in and shown.
+    /// Whether all that it was told has been taken in and shown. Not while it listens after a start or catches up:
+    /// messages of its height are kept until it begins that.
     fn has_nothing_to_do(&self) -> bool {
-        self.inbox.is_empty() && self.showing.is_none() && !self.is_frozen
+        let is_idle = self.core.as_ref().is_some_and(|core| core.status().step == "sync");
+        self.inbox.is_empty() && self.showing.is_none() && !self.is_frozen && !is_idle
     }
 
     fn describe(&self) -> String {
