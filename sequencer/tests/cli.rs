@@ -247,6 +247,8 @@ fn damaged_or_foreign_keys_are_refused() {
     std::fs::write(&key, good).unwrap();
     std::fs::write(node.path("keys/peer.json"), "11".repeat(32)).unwrap();
     refused(&node.check(&[]), "keys.peer");
+    // It may as well be the genesis file that is wrong.
+    refused(&node.check(&[]), node.path("genesis.json").to_str().unwrap());
 }
 
 #[test]

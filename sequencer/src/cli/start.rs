@@ -165,8 +165,9 @@ pub(super) fn check_membership(config: &Config, keys: &Keys, genesis: &Genesis) 
     let listed = committee.validators()[index].peer;
     if listed != keys.peer_id() {
         return Err(ExitError::config(format_args!(
-            "keys.peer: is {}, the genesis lists {listed} for this validator",
-            keys.peer_id()
+            "keys.peer: is {}, and {} lists {listed} for this validator: one of the two files is not the right one",
+            keys.peer_id(),
+            config.node.genesis.display()
         )));
     }
     Ok(())
