@@ -1,9 +1,11 @@
 //! One sender's transactions in one lane, by nonce, and what is known of its nonces.
 //!
 //! Nothing is executed here, so an account's nonce is never known for sure. What is known is which of its nonces
-//! the stream carried: the last unbroken run of them, `[floor, next)`. A nonce inside it is stale. The pool
-//! proposes a run of transactions that starts where that run ends, or, while nothing is known, at the lowest nonce it
-//! was given. A nonce below the floor is taken too: the sender was first seen in the middle.
+//! the stream carried: the last unbroken run of them, `[floor, next)`, each after the one below it. A nonce inside it is
+//! stale. The pool proposes a run of transactions that starts where that run ends, or, while nothing is known, at the
+//! lowest nonce it was given. A nonce below the floor is taken too: the sender was first seen in the middle. When one
+//! is carried there, its rollup may have skipped those above it, which came before their turn: their sender may sign
+//! them again, and nothing waits for that.
 
 use std::collections::VecDeque;
 
@@ -43,6 +45,8 @@ pub(crate) struct DecidedNonces {
     pub(crate) next: u64,
     /// Where its end last grew.
     pub(crate) height: Height,
+    /// Whether what comes next can be told: not where nonces above may have been carried in their turn or before it.
+    pub(crate) is_end_known: bool,
 }
 
 impl Sender {
@@ -62,7 +66,7 @@ impl Sender {
     /// sender.
     pub(crate) fn expected(&self, unfamiliar: Height) -> Option<u64> {
         self.decided
-            .filter(|decided| unfamiliar < decided.height)
+            .filter(|decided| decided.is_end_known && unfamiliar < decided.height)
             .map(|decided| decided.next)
     }
 
@@ -118,11 +122,18 @@ impl Sender {
             floor: nonce,
             next,
             height,
+            is_end_known: true,
         };
         self.decided = Some(match self.decided {
-            Some(known) if nonce == known.next => DecidedNonces { next, height, ..known },
-            // Neither of these says that nothing unknown continued the run meanwhile: its height stays.
-            Some(known) if next == known.floor => DecidedNonces { floor: nonce, ..known },
+            Some(known) if nonce == known.next => DecidedNonces {
+                floor: known.floor,
+                ..fresh
+            },
+            Some(known) if next == known.floor => DecidedNonces {
+                is_end_known: false,
+                ..fresh
+            },
+            // It does not say that nothing unknown continued the run meanwhile: its height stays.
             Some(known) if (known.floor..known.next).contains(&nonce) => known,
             _ => fresh,
         });
@@ -143,9 +154,20 @@ mod tests {
         assert_eq!(sender.expected(unfamiliar), None);
         sender.record(965, Height(3));
         assert_eq!(sender.expected(unfamiliar), None, "the same nonce again");
-        sender.record(964, Height(4));
-        assert_eq!(sender.expected(unfamiliar), None, "one before it");
         sender.record(966, Height(5));
         assert_eq!(sender.expected(unfamiliar), Some(967));
+    }
+
+    /// 7 came before its turn and a rollup skipped it, or 6 is there a second time: its sender knows, nobody here does.
+    #[test]
+    fn a_nonce_carried_before_its_turn_may_be_signed_again_and_nothing_waits_for_it() {
+        let mut sender = Sender::default();
+        sender.record(7, Height(5));
+        sender.record(6, Height(6));
+        assert_eq!((sender.stale(6), sender.stale(7)), (Some(7), None));
+        assert!(sender.may_start(7, Height(0)) && sender.may_start(8, Height(0)));
+        sender.record(7, Height(7));
+        assert_eq!(sender.stale(7), Some(8));
+        assert!(sender.may_start(8, Height(0)) && !sender.may_start(9, Height(0)));
     }
 }

@@ -1,9 +1,8 @@
 //! Users of `evm` rollups: their transactions have numbers, which they send in order and out of order, leave out and
 //! fill in later, send to several nodes, and replace.
 //!
-//! Every number that a user signed must stand in the stream in the end. A rollup skips one that stands there before its
-//! turn, and its user signs another transaction of it; whether nodes still take that is not promised, for to those that
-//! saw the first one the number is used.
+//! Every number that a user signed must be executed in the end. A rollup skips one that stands in the stream before its
+//! turn; then its user signs another transaction of it, which nodes have to take.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -97,11 +96,11 @@ impl Accounts {
         accounts.map(|account| (account.rollup.0, account.address, account.next))
     }
 
-    /// Numbers that are in no stream.
+    /// Numbers that were signed and are not executed.
     pub(super) fn unserved(&self, nonces: &Nonces) -> usize {
         let missing = |account: &Account| {
-            let carried = |nonce: &&u64| nonces.is_carried(account.rollup.0, account.address, **nonce);
-            account.pending.keys().filter(|nonce| !carried(nonce)).count()
+            let next = nonces.next(account.rollup.0, account.address);
+            account.pending.range(next..).count()
         };
         self.accounts.iter().map(missing).sum()
     }
