@@ -2,7 +2,7 @@
 
 Each transaction is tried until it is final, on one node after the other, so that retries meet the nodes' memory of
 what they know. Every receipt that any node showed is written down as it came. One client in four asks any node; the
-others do as good clients would, and leave a node alone for a while that just did not answer one of them.
+others do as good clients would, and leave a node alone for a while that just did not answer one of them, or had no receipt to show.
 """
 
 import collections
@@ -18,6 +18,8 @@ from cluster import ROLLUPS
 CLIENTS = 12
 PAYLOAD_BYTES = 96
 ANSWER_MS = 2500
+# Whoever has no receipt to show after so long is cut off from the others, or behind.
+SLOW_SECONDS = 1.0
 CARELESS_ONE_IN = 4
 LEFT_ALONE_SECONDS = 5.0
 
@@ -67,6 +69,7 @@ class Load:
         if careful:
             at = self.good_from(at)
         while not self.hurried:
+            asked = time.monotonic()
             try:
                 if known is None:
                     answer = self.ask(connections, at, "fusion_sendTransactionSync", [rollup, payload, ANSWER_MS])
@@ -77,13 +80,15 @@ class Load:
                     known = known if receipt else None
             except (OSError, ValueError, http.client.HTTPException) as error:
                 connections[at] = None
-                self.alone_until[at] = time.monotonic() + LEFT_ALONE_SECONDS
+                asked = 0.0
                 self.note(type(error).__name__)
                 receipt, answer = None, {}
             if receipt:
                 self.alone_until[at] = 0.0
                 self.keep(at, rollup, payload, receipt)
                 return True
+            if time.monotonic() - asked > SLOW_SECONDS:
+                self.alone_until[at] = time.monotonic() + LEFT_ALONE_SECONDS
             if "error" in answer:
                 data = answer["error"].get("data")
                 name = data.get("name") if isinstance(data, dict) else None

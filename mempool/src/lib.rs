@@ -19,10 +19,11 @@
 //! **Within a sender** of an `evm` rollup nonces ascend. We do not execute, so we never know an account's nonce. We
 //! know which nonces the stream carried: a nonce among the last unbroken run of these is stale and refused; the next
 //! one is executable; one further ahead waits for those between, at most three minutes. One that was carried sooner
-//! than the one below it may be signed again: a rollup may have skipped it. A sender of whom nothing is known, or too little because the stream carried transactions whose sender this node did not see, is taken at face
-//! value: its lowest waiting nonce is executable. An account whose nonce also moves without a transaction of its own
-//! (EIP-7702) may thus have to wait. A nonce is replaced only by one that pays ten percent more on both fees, at most
-//! once a second, and never while the replaced one is in a proposal.
+//! than the one below it may be signed again: a rollup may have skipped it. A sender of whom nothing is known, or too
+//! little because the stream carried transactions whose sender this node did not see, is taken at face value: its
+//! lowest waiting nonce is executable. An account whose nonce also moves without a transaction of its own (EIP-7702)
+//! may thus have to wait. A nonce is replaced only by one that pays ten percent more on both fees, at most once a
+//! second, and never while the replaced one is in a proposal.
 //!
 //! **When the pool is full**, `fcfs` refuses the newcomer. `priority` lets it take the room of others of its rollup
 //! that pay less: the least first, the newest first among equals, and only if it is executable itself. No rollup can
