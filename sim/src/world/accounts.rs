@@ -1,8 +1,9 @@
 //! Users of `evm` rollups: their transactions have numbers, which they send in order and out of order, leave out and
 //! fill in later, send to several nodes, and replace.
 //!
-//! Every number that a user signed must be executed in the end. A rollup skips one that stands in the stream before its
-//! turn; then its user signs another transaction of it, which nodes have to take.
+//! Every number that a user signed must stand in the stream in the end. A rollup skips one that stands there before its
+//! turn, and its user signs another transaction of it; whether nodes still take that is not promised: those that saw the
+//! first one, and not what came after it, take the number for used.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -96,11 +97,11 @@ impl Accounts {
         accounts.map(|account| (account.rollup.0, account.address, account.next))
     }
 
-    /// Numbers that were signed and are not executed.
+    /// Numbers that are in no stream.
     pub(super) fn unserved(&self, nonces: &Nonces) -> usize {
         let missing = |account: &Account| {
-            let next = nonces.next(account.rollup.0, account.address);
-            account.pending.range(next..).count()
+            let carried = |nonce: &&u64| nonces.is_carried(account.rollup.0, account.address, **nonce);
+            account.pending.keys().filter(|nonce| !carried(nonce)).count()
         };
         self.accounts.iter().map(missing).sum()
     }
