@@ -4,8 +4,8 @@
 //! the stream carried: the last unbroken run of them, `[floor, next)`, each after the one below it. A nonce inside it is
 //! stale. The pool proposes a run of transactions that starts where that run ends, or, while nothing is known, at the
 //! lowest nonce it was given. A nonce below the floor is taken too: the sender was first seen in the middle. When one
-//! is carried there, its rollup may have skipped those above it, which came before their turn: their sender may sign
-//! them again, and nothing waits for that.
+//! is carried there, its rollup may have skipped those above it, which came before their turn, or it is an old one that
+//! somebody sent again: those above may be signed again, and nothing waits for that.
 
 use std::collections::VecDeque;
 
@@ -45,8 +45,9 @@ pub(crate) struct DecidedNonces {
     pub(crate) next: u64,
     /// Where its end last grew.
     pub(crate) height: Height,
-    /// Whether what comes next can be told: not where nonces above may have been carried in their turn or before it.
-    pub(crate) is_end_known: bool,
+    /// The end of runs that a nonce below them cut short. What comes next cannot be told before this run is as long:
+    /// they were carried in their turn or before it.
+    pub(crate) reached: u64,
 }
 
 impl Sender {
@@ -66,7 +67,7 @@ impl Sender {
     /// sender.
     pub(crate) fn expected(&self, unfamiliar: Height) -> Option<u64> {
         self.decided
-            .filter(|decided| decided.is_end_known && unfamiliar < decided.height)
+            .filter(|decided| decided.reached <= decided.next && unfamiliar < decided.height)
             .map(|decided| decided.next)
     }
 
@@ -122,20 +123,17 @@ impl Sender {
             floor: nonce,
             next,
             height,
-            is_end_known: true,
+            reached: next,
         };
         self.decided = Some(match self.decided {
-            Some(known) if nonce == known.next => DecidedNonces {
-                floor: known.floor,
-                ..fresh
-            },
-            Some(known) if next == known.floor => DecidedNonces {
-                is_end_known: false,
-                ..fresh
-            },
+            Some(known) if nonce == known.next => DecidedNonces { next, height, ..known },
             // It does not say that nothing unknown continued the run meanwhile: its height stays.
             Some(known) if (known.floor..known.next).contains(&nonce) => known,
-            _ => fresh,
+            Some(known) => DecidedNonces {
+                reached: known.reached.max(known.next).max(next),
+                ..fresh
+            },
+            None => fresh,
         });
     }
 }
@@ -169,5 +167,18 @@ mod tests {
         sender.record(7, Height(7));
         assert_eq!(sender.stale(7), Some(8));
         assert!(sender.may_start(8, Height(0)) && !sender.may_start(9, Height(0)));
+    }
+
+    #[test]
+    fn old_nonces_that_come_again_do_not_keep_the_next_one_waiting() {
+        let mut sender = Sender::default();
+        (7..100).for_each(|nonce| sender.record(nonce, Height(nonce)));
+        for (height, old) in [(100, 4), (101, 6), (102, 7), (103, 8)] {
+            sender.record(old, Height(height));
+            assert_eq!(sender.expected(Height(0)), None, "after {old}");
+            assert!(sender.may_start(100, Height(0)));
+        }
+        (9..100).for_each(|nonce| sender.record(nonce, Height(200)));
+        assert_eq!(sender.expected(Height(0)), Some(100));
     }
 }
