@@ -174,14 +174,19 @@ impl Sync {
         }
         let mut above = next;
         while let Some((from, to)) = self.gap(above) {
+            above = from.next();
+            if self.source_of(now, from).is_none() {
+                continue;
+            }
             if !self.make_room(from) {
+                // It is the last one, and an answer that nobody asked for would fill it.
+                self.windows.remove(&from);
                 break;
             }
             let end = self.ask(now, from, to, &mut asks);
             if let Some(end) = end.filter(|end| *end < to) {
                 self.windows.insert(end.next(), Window::Open { to });
             }
-            above = from.next();
         }
         while self.windows.len() < WINDOWS_MAX {
             let end = self.windows.values().next_back().map(Window::to);
@@ -360,9 +365,9 @@ impl Sync {
         }
     }
 
-    /// Asks the least busy of the most reliable peers that claim to have `from`; says up to where. One that did not
-    /// answer is not asked while another one may: its window would hold up all that follow.
-    fn ask(&mut self, now: Duration, from: Height, to: Height, asks: &mut Vec<Ask>) -> Option<Height> {
+    /// The least busy of the most reliable peers that claim to have `from`. One that did not answer is not asked while
+    /// another one may: its window would hold up all that follow.
+    fn source_of(&self, now: Duration, from: Height) -> Option<PeerId> {
         let in_flight = |peer: &PeerId| {
             let asked = |window: &&Window| matches!(window, Window::Asked { peer: asked, .. } if asked == peer);
             self.windows.values().filter(asked).count()
@@ -381,7 +386,12 @@ impl Sync {
             .map(|(peer, source)| (in_flight(peer), source.asked, *peer))
             .filter(|(in_flight, ..)| *in_flight < WINDOWS_PER_PEER_MAX)
             .min();
-        let (_, _, peer) = chosen?;
+        chosen.map(|(_, _, peer)| peer)
+    }
+
+    /// Asks a peer; says up to where.
+    fn ask(&mut self, now: Duration, from: Height, to: Height, asks: &mut Vec<Ask>) -> Option<Height> {
+        let peer = self.source_of(now, from)?;
         self.asks += 1;
         let asked = self.asks;
         let source = self.sources.get_mut(&peer).expect("chosen from the sources");

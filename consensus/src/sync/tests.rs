@@ -135,6 +135,21 @@ fn a_gap_takes_the_place_of_what_lies_highest() {
 }
 
 #[test]
+fn a_gap_without_room_takes_no_answer() {
+    let mut sync = with_tips(&[(1, 256), (2, 256), (3, 256)]);
+    let asks = sync.plan(NOW, Height(1));
+    let from: Vec<u64> = asks.iter().map(|ask| ask.from.0).collect();
+    assert_eq!(from, [1, 65, 129, 193]);
+    sync.response(NOW, asks[1].peer, Height(65), chain(65, 10)).unwrap();
+    sync.response(NOW, asks[2].peer, Height(129), chain(129, 10)).unwrap();
+    sync.response(NOW, asks[3].peer, Height(193), chain(193, 64)).unwrap();
+    // The gap at 75 takes the place of 193; there is none for the one at 139, whoever answers it.
+    sync.plan(NOW, Height(1));
+    sync.response(NOW, asks[2].peer, Height(139), chain(139, 54)).unwrap();
+    assert_eq!(sync.sizes().0, WINDOWS_MAX);
+}
+
+#[test]
 fn an_answer_to_nothing_is_not_looked_at() {
     let mut sync = with_tips(&[(1, 64), (2, 64)]);
     let ask = sync.plan(NOW, Height(1))[0];
