@@ -77,19 +77,20 @@ impl Rotation {
     }
 
     /// Takes note of the decided block of `height`: its proposer is forgiven, those scheduled before it are benched
-    /// (as many as may be faulty), and those who left the committee are forgotten. Nothing changes for a proposer who
-    /// is no member.
+    /// (as many as may be faulty, and nobody who may not), and those who left the committee are forgotten. Nothing
+    /// changes for a proposer who is no member.
     pub fn decided(&mut self, committee: &Committee, height: Height, proposer: ValidatorId) {
         if committee.index_of(proposer).is_none() {
             return;
         }
         self.benched.retain(|id, _| committee.index_of(*id).is_some());
+        let faulty_max = committee.total_power() - committee.quorum();
         for index in self.order(committee, height) {
-            let id = committee.validators()[index].id;
+            let Validator { id, power, .. } = committee.validators()[index];
             if id == proposer {
                 break;
             }
-            if self.is_benched(id, height) {
+            if self.is_benched(id, height) || faulty_max < power {
                 continue;
             }
             let misses = self.benched.get(&id).map_or(1, |bench| bench.misses.saturating_add(1));
@@ -104,13 +105,13 @@ impl Rotation {
             );
         }
         self.benched.remove(&proposer);
-        self.let_back(committee, height);
+        self.let_back(committee, height, faulty_max);
     }
 
     /// Lets the benched propose again until no more power is on the bench than may be faulty: first those who would be
-    /// back soonest, of equals the one with the lowest id. Their misses still count.
-    fn let_back(&mut self, committee: &Committee, height: Height) {
-        let faulty_max = committee.total_power() - committee.quorum();
+    /// back soonest, of equals the one with the lowest id. Their misses still count. While more are silent than may be
+    /// faulty, each height may so cost a timeout for those too many.
+    fn let_back(&mut self, committee: &Committee, height: Height, faulty_max: u64) {
         let mut power: u64 = committee
             .validators()
             .iter()
