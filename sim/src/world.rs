@@ -463,8 +463,8 @@ impl Node {
     /// Whether all that it was told has been taken in and shown. Not while it listens after a start or catches up:
     /// messages of its height are kept until it begins that.
     fn has_nothing_to_do(&self) -> bool {
-        let is_idle = self.core.as_ref().is_some_and(|core| core.status().step == "sync");
-        self.inbox.is_empty() && self.showing.is_none() && !self.is_frozen && !is_idle
+        let keeps_messages = self.core.as_ref().is_some_and(|core| core.status().step == "sync");
+        self.inbox.is_empty() && self.showing.is_none() && !self.is_frozen && !keeps_messages
     }
 
     fn describe(&self) -> String {
