@@ -286,8 +286,8 @@ class Cluster:
 
     def next_proposer(self):
         """Who proposes next, when nobody was benched lately: who proposed a whole turn ago."""
-        reader = next(node for node in self.nodes if node.is_running())
-        height = reader.status()["height"]
+        known = [(status["height"], node) for node in self.nodes if (status := node.status())]
+        height, reader = max(known, key=lambda one: one[0])
         block = call(reader.rpc, "fusion_getBlock", [max(1, height + 1 - len(self.nodes))])
         return next(node for node in self.nodes if node.key == block["header"]["proposer"])
 

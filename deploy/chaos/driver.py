@@ -72,6 +72,7 @@ class Driver:
         ) as error:  # A fault that cannot be done is a line of the report; the run goes on and is judged.
             fault.violation(f"the driver failed: {type(error).__name__}: {error}")
             gap, share = 0.0, None
+            self.undo(fault, weather)
         self.load.payload_bytes = PAYLOAD_BYTES
         event = {**entry, "target": fault.target.index, "begin": begin - self.begun, "gap": round(gap, 3)}
         event["share"] = share if entry["hold"] >= HELD_SECONDS_MIN else None
@@ -85,6 +86,14 @@ class Driver:
         self.events.append(event)
         self.violations += fault.violations
         self.tell(entry, event)
+
+    def undo(self, fault, weather):
+        """As much of a fault's end as can be had, so that the next one meets a whole cluster."""
+        for one in filter(None, (weather, fault)):
+            try:
+                one.end()
+            except Exception as error:
+                fault.notes.append(f"not undone: {type(error).__name__}: {error}")
 
     def hold(self, fault, seconds):
         """Waits, and looks that nobody falls who is not faulty."""

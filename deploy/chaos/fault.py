@@ -15,7 +15,7 @@ class Fault:
 
     kind = ""
     about = ""
-    # What it needs: "images", "strace", "faketime".
+    # What it needs: "images", "wires", "strace", "faketime".
     needs = ()
     # Seconds that it is held, least and most.
     hold = (2, 4)

@@ -2,7 +2,8 @@
 
 Each transaction is tried until it is final, on one node after the other, so that retries meet the nodes' memory of
 what they know. Every receipt that any node showed is written down as it came. One client in four asks any node; the
-others do as good clients would, and leave a node alone for a while that just did not answer one of them, or had no receipt to show.
+others do as good clients would, and leave a node alone for a while that just did not answer one of them, or had no
+receipt to show.
 """
 
 import collections
@@ -69,7 +70,7 @@ class Load:
         if careful:
             at = self.good_from(at)
         while not self.hurried:
-            asked = time.monotonic()
+            asked, is_slow = time.monotonic(), False
             try:
                 if known is None:
                     answer = self.ask(connections, at, "fusion_sendTransactionSync", [rollup, payload, ANSWER_MS])
@@ -80,14 +81,13 @@ class Load:
                     known = known if receipt else None
             except (OSError, ValueError, http.client.HTTPException) as error:
                 connections[at] = None
-                asked = 0.0
                 self.note(type(error).__name__)
-                receipt, answer = None, {}
+                receipt, answer, is_slow = None, {}, True
             if receipt:
                 self.alone_until[at] = 0.0
                 self.keep(at, rollup, payload, receipt)
                 return True
-            if time.monotonic() - asked > SLOW_SECONDS:
+            if is_slow or time.monotonic() - asked > SLOW_SECONDS:
                 self.alone_until[at] = time.monotonic() + LEFT_ALONE_SECONDS
             if "error" in answer:
                 data = answer["error"].get("data")

@@ -135,7 +135,7 @@ class LeaderCut(Weather):
         for _ in range(self.entry["times"]):
             try:
                 leader = self.cluster.next_proposer().name
-            except (OSError, ValueError, TypeError, StopIteration):
+            except (OSError, ValueError, StopIteration):
                 leader = self.target.name
             self.set(node=leader, cut=True)
             time.sleep(self.cut_seconds)

@@ -71,7 +71,7 @@ class StopLeader(StopOne):
     def stopped(self):
         try:
             self.target = self.cluster.next_proposer()
-        except (OSError, ValueError, TypeError, StopIteration):
+        except (OSError, ValueError, StopIteration):
             self.notes.append("nobody told who proposes next: took the planned one")
         return [self.target]
 

@@ -22,11 +22,18 @@ class WireError(DiskError):
     """A namespace, a cable or an address cannot be made."""
 
 
+TOOLS = ("ip", "nsenter", "unshare")
+
+
+def has_tools():
+    return all(map(shutil.which, TOOLS))
+
+
 def why_none():
     """Why nodes cannot have namespaces, or None when they can: tried, not guessed."""
     if os.geteuid() != 0:
         return "not root"
-    for tool in ("ip", "nsenter", "unshare"):
+    for tool in TOOLS:
         if not shutil.which(tool):
             return f"no {tool}"
     if "--net" not in os.environ.get(MARK, "").split():
@@ -45,6 +52,9 @@ def make_switch():
     """What all cables end in. The driver's own namespace begins with nothing, not even a loopback."""
     run("ip", "link", "set", "lo", "up")
     run("ip", "link", "add", SWITCH, "type", "bridge")
+    # Set by hand, it does not follow the least of its cables; and only what differs counts as set.
+    for packet_bytes in (PACKET_BYTES - 1, PACKET_BYTES):
+        run("ip", "link", "set", SWITCH, "mtu", str(packet_bytes))
     run("ip", "address", "add", f"{HOST}/24", "dev", SWITCH)
     run("ip", "link", "set", SWITCH, "up")
 
@@ -61,10 +71,10 @@ class Wire:
         self.holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"], preexec_fn=die_with_parent)
         own, its = os.stat("/proc/self/ns/net").st_ino, f"/proc/{self.holder.pid}/ns/net"
         until = time.monotonic() + 5
-        while os.stat(its).st_ino == own:
-            if time.monotonic() > until or self.holder.poll() is not None:
-                raise WireError("unshare --net did not begin")
+        while self.holder.poll() is None and os.stat(its).st_ino == own and time.monotonic() < until:
             time.sleep(0.005)
+        if self.holder.poll() is not None or os.stat(its).st_ino == own:
+            raise WireError("unshare --net did not begin")
         self.prefix = ["nsenter", f"--net={its}"]
         run("ip", "link", "add", self.cable, "type", "veth", "peer", "name", "eth0", "netns", str(self.holder.pid))
         run("ip", "link", "set", self.cable, "master", SWITCH, "up")
