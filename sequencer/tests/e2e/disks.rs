@@ -26,6 +26,27 @@ fn flip_in_log(home: &Path, text: &str) -> PathBuf {
     path
 }
 
+/// Starts a node that ends with `code`; its words.
+fn refused_with(home: &Path, code: i32) -> String {
+    let refused = command(home).stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(code), "{said}");
+    said
+}
+
+/// A home whose log is of another network than its genesis file names that file.
+fn refuse_another_network(home: &Path) {
+    let genesis = home.join("genesis.json");
+    let good = std::fs::read_to_string(&genesis).unwrap();
+    std::fs::write(&genesis, good.replace("\"weight\": 1", "\"weight\": 2")).unwrap();
+    let said = refused_with(home, 78);
+    assert!(
+        said.contains(genesis.to_str().unwrap()),
+        "a home's log names its genesis file: {said}"
+    );
+    std::fs::write(&genesis, good).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flipped_bit_in_an_old_block_is_told_and_repaired_from_other_nodes() {
     let mut devnet = Devnet::start(17_500);
@@ -55,9 +76,7 @@ async fn a_flipped_bit_in_an_old_block_is_told_and_repaired_from_other_nodes() {
     send_all(&client, "with a damaged block", 5, &mut receipts).await;
 
     devnet.kill(1);
-    let refused = command(&home).stderr(Stdio::piped()).output().unwrap();
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert_eq!(refused.status.code(), Some(71), "{said}");
+    let said = refused_with(&home, 71);
     for part in [
         &format!("height {height}"),
         segment.to_str().unwrap(),
@@ -98,18 +117,7 @@ async fn a_flipped_bit_in_an_old_block_is_told_and_repaired_from_other_nodes() {
     );
     assert!(fusion(&["db", "check"], &home).status.success());
 
-    let genesis = home.join("genesis.json");
-    let good = std::fs::read_to_string(&genesis).unwrap();
-    std::fs::write(&genesis, good.replace("\"weight\": 1", "\"weight\": 2")).unwrap();
-    let refused = command(&home).stderr(Stdio::piped()).output().unwrap();
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert_eq!(refused.status.code(), Some(78), "{said}");
-    assert!(
-        said.contains(genesis.to_str().unwrap()),
-        "a home's log names its genesis file: {said}"
-    );
-    std::fs::write(&genesis, good).unwrap();
-
+    refuse_another_network(&home);
     devnet.start_again(1);
     devnet.wait_voting(1).await;
     send_all(&client, "mended", 5, &mut receipts).await;
