@@ -31,15 +31,15 @@ def run(*command):
     return done.stdout
 
 
-def own_namespace(words=PRIVATE_MOUNTS, as_root=True):
-    """Starts the driver again in a namespace of its own, by default of mounts: they end with its last process. Returns
-    whether it is in one."""
+def own_namespace(words=PRIVATE_MOUNTS, as_root=True, trial=("true",)):
+    """Starts the driver again in a namespace of its own, by default of mounts: they end with its last process. `trial`
+    is what has to work there. Returns whether it is in one."""
     if os.environ.get(MARK):
         return True
     if (as_root and os.geteuid() != 0) or not shutil.which("unshare"):
         return False
     words = list(words) + ([] if os.geteuid() == 0 else ["--user", "--map-root-user"])
-    if subprocess.run(["unshare", *words, "true"], stderr=subprocess.DEVNULL).returncode:
+    if subprocess.run(["unshare", *words, *trial], stderr=subprocess.DEVNULL).returncode:
         return False
     os.environ[MARK] = " ".join(words)
     os.execvp("unshare", ["unshare", *words, sys.executable] + sys.argv)

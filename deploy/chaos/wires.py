@@ -22,6 +22,7 @@ class WireError(DiskError):
     """A namespace, a cable or an address cannot be made."""
 
 
+LOOPBACK_UP = ("ip", "link", "set", "lo", "up")
 TOOLS = ("ip", "nsenter", "unshare")
 
 
@@ -50,7 +51,7 @@ def why_none():
 
 def make_switch():
     """What all cables end in. The driver's own namespace begins with nothing, not even a loopback."""
-    run("ip", "link", "set", "lo", "up")
+    run(*LOOPBACK_UP)
     run("ip", "link", "add", SWITCH, "type", "bridge")
     # Set by hand, it does not follow the least of its cables; and only what differs counts as set.
     for packet_bytes in (PACKET_BYTES - 1, PACKET_BYTES):
