@@ -9,94 +9,92 @@ from fault import Fault, power_of_faults
 from wires import NETWORK, PACKET_BYTES
 
 
-class Pulled(Fault):
-    kind, about = "cable-pulled", "the cables of as many nodes as may fail are pulled: no peers, no users"
+class Away(Fault):
+    """Some nodes that neither peers nor users reach; the rest go on."""
+
     needs, hold = ("wires",), (4, 8)
 
+    def nodes(self):
+        return [self.target]
+
+    def cut(self, node):
+        node.wire.plug(False)
+
+    def mend(self, node):
+        node.wire.plug(True)
+
     def begin(self):
-        nodes = self.cluster.nodes
-        held = power_of_faults(len(nodes))
-        self.held = [nodes[(self.target.index + step) % len(nodes)] for step in range(held)]
-        for node in self.held:
+        for node in self.nodes():
             node.wanted = False
-            node.wire.plug(False)
+            self.cut(node)
 
     def end(self):
-        for node in self.held:
-            node.wire.plug(True)
+        for node in self.nodes():
+            self.mend(node)
             node.wanted = True
         self.over()
 
 
-class Dark(Fault):
+class Pulled(Away):
+    kind, about = "cable-pulled", "the cables of as many nodes as may fail are pulled: no peers, no users"
+
+    def nodes(self):
+        nodes = self.cluster.nodes
+        held = power_of_faults(len(nodes))
+        return [nodes[(self.target.index + step) % len(nodes)] for step in range(held)]
+
+
+class Dark(Away):
     kind, about = "switch-off", "the switch is off: nobody reaches anybody"
-    needs, hold, keeps_going = ("wires",), (3, 6), False
+    hold, keeps_going = (3, 6), False
 
-    def begin(self):
-        for node in self.cluster.nodes:
-            node.wire.plug(False)
-
-    def end(self):
-        for node in self.cluster.nodes:
-            node.wire.plug(True)
-        self.over()
+    def nodes(self):
+        return self.cluster.nodes
 
 
-class Loose(Fault):
+class Loose(Away):
     kind, about = "cable-loose", "the cable of one node has contact for half a second, and none for the next"
-    needs, hold = ("wires",), (0, 0)
+    hold = (0, 0)
 
     @classmethod
     def choose(cls, choice, count):
         return {"times": choice.randrange(4, 10)}
 
-    def begin(self):
-        self.target.wanted = False
+    def cut(self, node):
         for turn in range(2 * self.entry["times"]):
-            self.target.wire.plug(turn % 2 == 1)
+            node.wire.plug(turn % 2 == 1)
             time.sleep(0.5)
 
-    def end(self):
-        self.target.wire.plug(True)
-        self.target.wanted = True
-        self.over()
 
-
-class NoRoute(Fault):
+class NoRoute(Away):
     kind, about = "no-route", "one node's kernel refuses to send to anybody: EACCES, EHOSTUNREACH or EINVAL"
-    needs, hold = ("wires",), (3, 6)
+    hold = (3, 6)
 
     @classmethod
     def choose(cls, choice, count):
         return {"answer": choice.choice(["prohibit", "unreachable", "blackhole"])}
 
-    def route(self, do):
+    def route(self, node, do):
         # Two halves, each more specific than the cable's own /24, so that they win.
         for half in (f"{NETWORK}.0/25", f"{NETWORK}.128/25"):
-            self.target.wire.inside("ip", "route", do, self.entry["answer"], half)
+            node.wire.inside("ip", "route", do, self.entry["answer"], half)
 
-    def begin(self):
-        self.target.wanted = False
-        self.route("add")
+    def cut(self, node):
+        self.route(node, "add")
 
-    def end(self):
-        self.route("delete")
-        self.target.wanted = True
-        self.over()
+    def mend(self, node):
+        self.route(node, "delete")
 
 
-class NoAddress(Fault):
+class NoAddress(Away):
     kind, about = "no-address", "one node's address is gone and comes back, as with a lease that ran out"
-    needs, hold = ("wires",), (3, 6)
+    hold = (3, 6)
 
-    def begin(self):
-        self.target.wanted = False
-        self.target.wire.inside("ip", *self.target.wire.address("delete"))
+    def cut(self, node):
+        node.wire.inside("ip", *node.wire.address("delete"))
 
-    def end(self):
-        self.target.wire.inside("ip", *self.target.wire.address("add"))
-        self.target.wanted = True
-        self.over()
+    def mend(self, node):
+        node.wire.inside("ip", *node.wire.address("add"))
 
 
 class SmallPackets(Fault):
