@@ -157,11 +157,14 @@ impl Engine {
         } else {
             self.replay(log);
         }
-        for (peer, message) in self.future.take(self.height()) {
-            if self.phase != Phase::Running || self.halted {
+        // Who sent them may be gone by now, and the height may end among them: what they sign counts, and convicts, all
+        // the same.
+        let height = self.height();
+        for (peer, message) in self.future.take(height) {
+            if self.halted {
                 break;
             }
-            self.received(peer, message);
+            self.sort(peer, height, message);
         }
     }
 

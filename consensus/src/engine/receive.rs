@@ -79,7 +79,7 @@ impl Engine {
     }
 
     /// Sorts a consensus message by its height.
-    fn sort(&mut self, peer: PeerId, height: Height, message: Message) {
+    pub(super) fn sort(&mut self, peer: PeerId, height: Height, message: Message) {
         if message.round().is_some_and(|round| round.0 > ROUND_MAX) {
             self.fault(peer, Fault::Round);
             return;

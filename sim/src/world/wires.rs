@@ -6,6 +6,7 @@ use fusion_consensus::{Forwarded, Message};
 use fusion_mempool::PoolTransaction;
 use fusion_sequencer::core::Event;
 use fusion_sequencer::ingress;
+use fusion_types::ValidatorId;
 
 use super::acts::story_of;
 use super::{What, World};
@@ -246,9 +247,13 @@ impl World {
     }
 
     /// A message reaches a process: a contradiction among them must be noticed, unless the process ends before it gets
-    /// to it.
+    /// to it. What it hears of its own key makes it end or fall silent instead: nobody accuses himself.
     fn look_at(&mut self, to: usize, message: &Message) {
         let node = &mut self.nodes[to];
+        let own = self.genesis.committee().validators()[node.identity].id;
+        if signer(message) == Some(own) {
+            return;
+        }
         if node.has_nothing_to_do() {
             node.unseen.clear();
         }
@@ -281,10 +286,17 @@ impl World {
         }
         let own = self.genesis.committee().validators()[identity].id;
         match message {
-            Message::Vote(vote) => vote.validator == own,
-            Message::Proposal(proposal) => proposal.proposer == own,
             Message::Evidence(evidence) => evidence.validator() == own,
-            _ => self.tells_of_other_half(to, message),
+            _ => signer(message) == Some(own) || self.tells_of_other_half(to, message),
         }
+    }
+}
+
+/// Whose signature a message carries, if it is one alone.
+fn signer(message: &Message) -> Option<ValidatorId> {
+    match message {
+        Message::Vote(vote) => Some(vote.validator),
+        Message::Proposal(proposal) => Some(proposal.proposer),
+        _ => None,
     }
 }
