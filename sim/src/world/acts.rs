@@ -439,10 +439,12 @@ impl World {
 
     /// The process is gone; with the power, so is what was not synced.
     pub(super) fn crash(&mut self, node: usize, end: End) {
-        if self.nodes[node].core.take().is_none() {
+        if self.nodes[node].core.is_none() {
             return;
         }
+        // While the core is there: it knows what it kept for later.
         self.forget(node);
+        self.nodes[node].core = None;
         let mut rng = self.rng.fork();
         let state = &mut self.nodes[node];
         state.life += 1;
