@@ -228,9 +228,9 @@ impl Sync {
         mut blocks: Vec<DecidedBlock>,
     ) -> Result<(), SyncFault> {
         // An answer that comes late, when another peer was asked, is as good; only whoever was asked owes one.
-        let (to, owed) = match self.windows.get(&from) {
-            Some(Window::Asked { to, peer: asked, .. }) => (*to, *asked == peer),
-            Some(Window::Open { to }) => (*to, false),
+        let (to, owed, is_open) = match self.windows.get(&from) {
+            Some(Window::Asked { to, peer: asked, .. }) => (*to, *asked == peer, false),
+            Some(Window::Open { to }) => (*to, false, true),
             Some(Window::Held { .. }) | None => return Ok(()),
         };
         // A peer that was asked twice, for less the second time, may answer the first question last.
@@ -244,6 +244,9 @@ impl Sync {
                 return Err(fault);
             }
             Err(_) => return Ok(()),
+        }
+        if is_open && !self.make_room(from) {
+            return Ok(());
         }
         if let Some(source) = self.sources.get_mut(&peer) {
             source.stalls = 0;

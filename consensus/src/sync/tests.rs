@@ -8,8 +8,9 @@ use fusion_types::{
     Block, BlockId, Certificate, DecidedBlock, Epoch, Header, Height, L1Origin, NetworkId, Round, SealedBlock,
     ValidatorId, merkle_root,
 };
+use proptest::prelude::*;
 
-use super::{PASS_OVER, STALL, Sync, SyncFault, WINDOWS_MAX};
+use super::{PASS_OVER, STALL, Sync, SyncFault, WINDOWS_MAX, WINDOWS_PER_PEER_MAX};
 use crate::wire::PeerId;
 
 const NOW: Duration = Duration::from_secs(100);
@@ -276,4 +277,67 @@ fn a_block_that_does_not_hold_up_is_asked_for_again_elsewhere() {
     assert!(asks.iter().all(|ask| ask.peer != liar));
     let covered: u64 = asks.iter().map(|ask| ask.to.0 - ask.from.0 + 1).sum();
     assert_eq!((asks[0].from, covered), (Height(1), 64));
+}
+
+/// What may happen to a node that catches up.
+#[derive(Debug, Clone, Copy)]
+enum Happens {
+    /// Time passes, in milliseconds, and it asks.
+    Asks(u64),
+    /// One of its questions so far, however old, is answered with so many blocks.
+    Answer(usize, usize),
+    Gone(u8),
+    Back(u8),
+    Lied(u8),
+    /// What is there applies.
+    Applies,
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    prop_oneof![
+        4 => (0_u64..4_000).prop_map(Happens::Asks),
+        6 => (any::<usize>(), 1_usize..65).prop_map(|(question, blocks)| Happens::Answer(question, blocks)),
+        1 => (1_u8..5).prop_map(Happens::Gone),
+        2 => (1_u8..5).prop_map(Happens::Back),
+        1 => (1_u8..5).prop_map(Happens::Lied),
+        1 => Just(Happens::Applies),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_more_than_four_windows_whatever_happens(story in proptest::collection::vec(happens(), 1..120)) {
+        const TIP: u64 = 400;
+        let blocks = chain(1, TIP);
+        let mut sync = with_tips(&[(1, TIP), (2, TIP), (3, TIP), (4, TIP)]);
+        let (mut now, mut next, mut asked) = (NOW, 1, Vec::new());
+        for event in story {
+            match event {
+                Happens::Asks(millis) => {
+                    now += Duration::from_millis(millis);
+                    asked.extend(sync.plan(now, Height(next)));
+                }
+                Happens::Answer(question, count) if !asked.is_empty() => {
+                    let ask = asked[question % asked.len()];
+                    let (from, to) = (usize::try_from(ask.from.0).unwrap(), usize::try_from(ask.to.0).unwrap());
+                    let answer = blocks[from - 1..to.min(from - 1 + count)].to_vec();
+                    prop_assert_eq!(sync.response(now, ask.peer, ask.from, answer), Ok(()));
+                }
+                Happens::Answer(..) => {}
+                Happens::Gone(byte) => sync.disconnected(peer(byte)),
+                Happens::Back(byte) => sync.status(now, peer(byte), Height(TIP)).unwrap(),
+                Happens::Lied(byte) => sync.reject(now, peer(byte)),
+                Happens::Applies => {
+                    while let Some((_, decided)) = sync.take(Height(next)) {
+                        prop_assert_eq!(decided.block.header().height, Height(next));
+                        next += 1;
+                        sync.advance(Height(next));
+                    }
+                }
+            }
+            let (windows, of_peer, _) = sync.sizes();
+            prop_assert!(windows <= WINDOWS_MAX, "{} windows after {:?}", windows, event);
+            prop_assert!(of_peer <= WINDOWS_PER_PEER_MAX, "{} windows of a peer after {:?}", of_peer, event);
+        }
+    }
 }
