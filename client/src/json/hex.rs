@@ -62,8 +62,8 @@ pub fn parse(text: &str, limit: usize) -> Result<Bytes, HexError> {
 
 /// Decodes what follows the prefix. The library would take a second prefix there, and so two texts for the same bytes.
 fn decode(digits: &str) -> Result<Vec<u8>, hex::FromHexError> {
-    if digits.starts_with("0x") {
-        return Err(hex::FromHexError::InvalidHexCharacter { c: 'x', index: 1 });
+    if let Some(c @ ('x' | 'X')) = digits.chars().nth(1) {
+        return Err(hex::FromHexError::InvalidHexCharacter { c, index: 1 });
     }
     hex::decode(digits.as_bytes())
 }

@@ -236,5 +236,7 @@ fn user_hex_is_lenient_in_case_and_bounded_in_size() {
     assert_eq!(parse("ab", 2), Err(HexError::Prefix));
     assert!(matches!(parse("0xabc", 9), Err(HexError::Digits(_))));
     assert!(matches!(parse("0xzz", 9), Err(HexError::Digits(_))));
-    assert!(matches!(parse("0x0xab", 9), Err(HexError::Digits(_))));
+    for doubled in ["0x0xab", "0x0Xab", "0x0X"] {
+        assert!(matches!(parse(doubled, 9), Err(HexError::Digits(_))), "{doubled}");
+    }
 }
