@@ -14,6 +14,7 @@
 //! - **committee**, **validator**, **epoch**: who decides, one of them, and for which run of heights ([`Committee`]).
 //! - **certificate**: precommits of more than 2/3 of voting power for one block ([`Certificate`]).
 //! - **receipt**: the proof that a decided block holds a transaction at a place ([`Receipt`]).
+//! - **batch**: a run of decided blocks as Ethereum knows it; **attestation**: a member's signature of one ([`Batch`]).
 //! - **L1 origin**: the Ethereum block up to which a header has taken L1 events ([`L1Origin`]).
 
 pub mod limits;
@@ -56,3 +57,9 @@ pub use receipt::{LaneReceipts, Receipt, ReceiptError};
 
 mod rollup;
 pub use rollup::{AbsenceError, Cursor, LaneAbsence, RollupBlock, StreamError};
+
+mod batch;
+pub use batch::{
+    BATCH_HEADER_BYTES, BATCH_HEADER_BYTES_LONG, Batch, BatchDomain, BatchHeaderError, Namespace, blob_data,
+    calldata_data,
+};
