@@ -21,10 +21,17 @@ mod tidy {
     const FILE_LINES_MAX: usize = 600;
 
     /// Most packages in Cargo.lock: each one is code that somebody else can change.
-    const PACKAGES_MAX: usize = 560;
+    const PACKAGES_MAX: usize = 620;
 
     /// The pure crates and the pure part of the shell: a function of their inputs.
-    const PURE: &[&str] = &["types/src", "mempool/src", "consensus/src", "sequencer/src/core"];
+    const PURE: &[&str] = &[
+        "types/src",
+        "mempool/src",
+        "consensus/src",
+        "evm/src/chain",
+        "evm/src/l1",
+        "sequencer/src/core",
+    ];
 
     /// What a pure crate may import. The shell and the client may import more, but of ours only what [`OURS`] says.
     const PURE_DEPENDENCIES: &[(&str, &[&str])] = &[
@@ -54,6 +61,7 @@ mod tidy {
         ("mempool", &["fusion-types"]),
         ("consensus", &["fusion-types"]),
         ("client", &["fusion-types"]),
+        ("evm", &[]),
         (
             "sequencer",
             &["fusion-types", "fusion-mempool", "fusion-consensus", "fusion-client"],
