@@ -21,6 +21,9 @@ pub use call::{Call, CallFailure, CallSuccess, halt_text};
 mod logs;
 pub use logs::{LogPlace, LogsRefused};
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 

@@ -3,7 +3,7 @@
 //! Three rooms, each of which knows only those before it:
 //! - [`chain`]: an EVM chain. Blocks, receipts, logs, state and its root, calls. Pure: ordered transactions and a time come
 //!   in, a block comes out, and the same input gives the same bytes on every machine. A rollup needs no more than this.
-//! - `l1`: what makes it an L1. The pool with the strict rules of real nodes, blobs with EIP-7594 proofs, the tags `safe` and
+//! - [`l1`]: what makes it an L1. The pool with the strict rules of real nodes, blobs with EIP-7594 proofs, the tags `safe` and
 //!   `finalized`, block time, reorgs. Pure too, except that the first look at a blob loads the KZG setup.
 //! - `serve`: one thread that owns the L1, JSON-RPC over HTTP and WebSocket and the beacon API, all on one port.
 //!
@@ -23,3 +23,9 @@ pub mod params;
 
 pub mod chain;
 pub use chain::{BlockInput, Chain, ChainConfig, ExecutedBlock};
+
+pub mod l1;
+pub use l1::{L1, L1Config, Refusal, Submission};
+
+#[cfg(test)]
+mod fixture;
