@@ -5,7 +5,7 @@
 //!   in, a block comes out, and the same input gives the same bytes on every machine. A rollup needs no more than this.
 //! - [`l1`]: what makes it an L1. The pool with the strict rules of real nodes, blobs with EIP-7594 proofs, the tags `safe` and
 //!   `finalized`, block time, reorgs. Pure too, except that the first look at a blob loads the KZG setup.
-//! - `serve`: one thread that owns the L1, JSON-RPC over HTTP and WebSocket and the beacon API, all on one port.
+//! - [`serve()`]: one thread that owns the [`L1`], JSON-RPC over HTTP and WebSocket and the beacon API, all on one port.
 //!
 //! The rules are those of mainnet after Osaka and BPO2 ([`params`] has them with their sources).
 //!
@@ -26,6 +26,9 @@ pub use chain::{BlockInput, Chain, ChainConfig, ExecutedBlock};
 
 pub mod l1;
 pub use l1::{L1, L1Config, Refusal, Submission};
+
+pub mod serve;
+pub use serve::{L1Server, ServeConfig, serve};
 
 #[cfg(test)]
 mod fixture;
