@@ -6,6 +6,8 @@
 //!
 //! Leaves to its caller which transactions to take and in which order, when, and what a block means to anybody.
 
+mod trie;
+
 mod state;
 pub use state::AccountFields;
 

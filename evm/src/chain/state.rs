@@ -6,8 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256, map::AddressMap};
-use alloy_trie::{EMPTY_ROOT_HASH, KECCAK_EMPTY, TrieAccount, root};
+use alloy_trie::{EMPTY_ROOT_HASH, KECCAK_EMPTY, TrieAccount};
 use revm::state::{Account, AccountInfo, Bytecode};
+
+use super::trie::Trie;
 
 /// What an account is without its storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,10 +56,12 @@ pub(super) struct State {
     accounts: BTreeMap<Address, AccountFields>,
     storage: BTreeMap<Address, BTreeMap<U256, U256>>,
     codes: BTreeMap<B256, Bytecode>,
-    /// The leaves of the accounts' trie by hashed address, true for all addresses but those in `stale`.
-    leaves: BTreeMap<B256, TrieAccount>,
+    /// The trie of accounts, true for all but those of `stale`.
+    trie: Trie,
+    /// The tries of contracts, true for all but `stale_slots`.
+    storage_tries: BTreeMap<Address, Trie>,
     stale: BTreeSet<Address>,
-    stale_storage: BTreeSet<Address>,
+    stale_slots: BTreeSet<(Address, U256)>,
 }
 
 impl State {
@@ -150,27 +154,31 @@ impl State {
         }
     }
 
-    /// The root of the accounts' trie. Costs one pass over the leaves, and one over the slots of each contract whose storage changed.
+    /// The root of the accounts' trie. Costs what changed since it was last asked for.
     pub(super) fn root(&mut self) -> B256 {
+        for (address, slot) in std::mem::take(&mut self.stale_slots) {
+            let (key, value) = (keccak256(B256::from(slot)), self.slot(address, slot));
+            let trie = self.storage_tries.entry(address).or_default();
+            if value.is_zero() {
+                trie.remove(key);
+            } else {
+                trie.insert(key, alloy_rlp::encode(value));
+            }
+            if trie.is_empty() {
+                self.storage_tries.remove(&address);
+            }
+        }
         for address in std::mem::take(&mut self.stale) {
             let key = keccak256(address);
             let Some(fields) = self.accounts.get(&address) else {
-                self.leaves.remove(&key);
+                self.trie.remove(key);
                 continue;
             };
-            let known = self.leaves.get(&key).map(|leaf| leaf.storage_root);
-            let storage_root = match (self.storage.get(&address), known) {
-                (None, _) => EMPTY_ROOT_HASH,
-                (Some(_), Some(root)) if !self.stale_storage.contains(&address) => root,
-                (Some(slots), _) => {
-                    root::storage_root_unhashed(slots.iter().map(|(slot, value)| (B256::from(*slot), *value)))
-                }
-            };
+            let storage_root = self.storage_tries.get_mut(&address).map_or(EMPTY_ROOT_HASH, Trie::root);
             let leaf = TrieAccount::new(fields.nonce, fields.balance, storage_root, fields.code_hash);
-            self.leaves.insert(key, leaf);
+            self.trie.insert(key, alloy_rlp::encode(leaf));
         }
-        self.stale_storage.clear();
-        root::state_root(self.leaves.iter().map(|(key, leaf)| (*key, *leaf)))
+        self.trie.root()
     }
 
     fn put_account(&mut self, address: Address, fields: Option<AccountFields>) {
@@ -192,6 +200,6 @@ impl State {
             self.storage.remove(&address);
         }
         self.stale.insert(address);
-        self.stale_storage.insert(address);
+        self.stale_slots.insert((address, slot));
     }
 }

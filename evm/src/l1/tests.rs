@@ -49,12 +49,15 @@ fn a_transaction_is_mined_at_once() {
 }
 
 #[test]
-fn a_known_transaction_is_refused_in_the_pool_and_in_a_block() {
+fn a_known_transaction_is_refused_and_a_mined_one_has_a_used_nonce() {
     let mut l1 = stopped();
     submit(&mut l1, &plain(0)).unwrap();
     assert_eq!(submit(&mut l1, &plain(0)), Err(Refusal::AlreadyKnown));
     l1.mine(GENESIS);
-    assert_eq!(submit(&mut l1, &plain(0)), Err(Refusal::AlreadyKnown));
+    assert_eq!(
+        submit(&mut l1, &plain(0)),
+        Err(Refusal::NonceTooLow { next: 1, nonce: 0 })
+    );
 }
 
 #[test]

@@ -57,7 +57,12 @@ pub(super) fn register(module: &mut RpcModule<Owner>) -> Result<(), RegisterMeth
 
 fn mine(l1: &mut L1, now: u64, mut args: Args) -> Answer<Value> {
     let blocks = args.optional_number()?.unwrap_or(1);
-    args.refuse("intervals")?;
+    let interval = args.optional_number()?.unwrap_or(0);
+    // Blocks are a slot apart: viem sends a zero for "not given", and what a slot is cannot be changed.
+    if interval != 0 && interval != l1.slot_seconds() {
+        let text = format!("blocks {interval} s apart, a slot is {} s", l1.slot_seconds());
+        return Err(invalid_params(&text));
+    }
     if blocks > params::MINE_BLOCKS_MAX {
         let text = format!("{blocks} blocks at once, limit is {}", params::MINE_BLOCKS_MAX);
         return Err(invalid_params(&text));
