@@ -311,6 +311,24 @@ fn blocks_come_by_slots_and_missed_ones_are_not_made_up_for() {
 }
 
 #[test]
+fn a_chain_that_was_made_to_run_ahead_goes_on_with_a_block_per_slot() {
+    let mut config = L1Config::dev(GENESIS);
+    config.block_time = 12;
+    let mut l1 = L1::new(config);
+    for _ in 0..50 {
+        l1.mine(GENESIS);
+    }
+    for slot in 1..=3 {
+        l1.tick(GENESIS + slot * 12);
+        l1.tick(GENESIS + slot * 12 + 1);
+        assert_eq!(
+            (l1.chain().head().number(), l1.slot(l1.chain().head())),
+            (50 + slot, 50 + slot)
+        );
+    }
+}
+
+#[test]
 fn tags_follow_the_head_at_their_distance_and_finality_never_goes_back() {
     let mut config = L1Config::dev(GENESIS);
     (config.safe_distance, config.finalized_distance) = (2, 4);

@@ -60,6 +60,35 @@ async fn a_blob_is_posted_with_cell_proofs_and_comes_back_by_the_beacon_api() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn six_blobs_fit_into_a_transaction_and_a_request() {
+    let data = vec![7; 700_000];
+    let sidecar = sidecar(&data).await;
+    assert_eq!(sidecar.blobs.len(), 6);
+    on_each(async |node: Node| {
+        let receipt = node.mined(&sign_blob(0, blob(0, &sidecar), sidecar.clone())).await;
+        assert_eq!(receipt.blob_gas_used, Some(6 * 131_072));
+        let root = receipt.block_hash.unwrap();
+        let (_, body) = node.beacon(&format!("/eth/v1/beacon/blobs/{root}")).await;
+        let blobs = blobs_of(&body);
+        assert_eq!(blobs, sidecar.blobs);
+        assert_eq!(
+            SimpleCoder::default().decode_all(&blobs).unwrap(),
+            std::slice::from_ref(&data)
+        );
+        if node.is_strict {
+            // A request that no transaction needs is not read to its end.
+            let huge = format!("[\"{}\"]", "0".repeat(5 * 1024 * 1024));
+            let request = reqwest::Client::new().post(&node.url);
+            let request = request.header("content-type", "application/json").body(huge);
+            // The connection may be closed before all is sent.
+            let status = request.send().await.map_or(413, |response| response.status().as_u16());
+            assert_eq!(status, 413);
+        }
+    })
+    .await;
+}
+
 /// What anvil has not: ids other than a root, the mapping of time to slots, answers about what is not there.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_beacon_api_knows_tags_slots_and_what_is_missing() {

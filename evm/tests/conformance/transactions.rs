@@ -70,9 +70,9 @@ pub(crate) fn sign(account: usize, transaction: TxEip1559) -> Bytes {
 }
 
 /// A sidecar that carries `data`, with cell proofs.
-pub(crate) async fn sidecar(data: &'static [u8]) -> BlobTransactionSidecarEip7594 {
+pub(crate) async fn sidecar(data: &[u8]) -> BlobTransactionSidecarEip7594 {
+    let builder = SidecarBuilder::<SimpleCoder>::from_slice(data);
     let build = || {
-        let builder = SidecarBuilder::<SimpleCoder>::from_slice(data);
         builder
             .build_7594_with_settings(c_kzg::ethereum_kzg_settings(0))
             .unwrap()
