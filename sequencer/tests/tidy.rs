@@ -21,7 +21,7 @@ mod tidy {
     const FILE_LINES_MAX: usize = 600;
 
     /// Most packages in Cargo.lock: each one is code that somebody else can change.
-    const PACKAGES_MAX: usize = 560;
+    const PACKAGES_MAX: usize = 620;
 
     /// The pure crates and the pure parts of others: a function of their inputs.
     const PURE: &[&str] = &[
@@ -29,6 +29,8 @@ mod tidy {
         "mempool/src",
         "consensus/src",
         "settlement/src/batcher",
+        "evm/src/chain",
+        "evm/src/l1",
         "sequencer/src/core",
     ];
 
@@ -61,6 +63,7 @@ mod tidy {
         ("consensus", &["fusion-types"]),
         ("settlement", &["fusion-types"]),
         ("client", &["fusion-types"]),
+        ("evm", &[]),
         (
             "sequencer",
             &["fusion-types", "fusion-mempool", "fusion-consensus", "fusion-client"],
