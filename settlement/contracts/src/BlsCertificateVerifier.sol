@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Bls12381} from "./lib/Bls12381.sol";
+import {Bls12381, BlsPrecompileFailed} from "./lib/Bls12381.sol";
 import {CommitteeCode} from "./lib/CommitteeCode.sol";
 import {QuorumLib} from "./lib/QuorumLib.sol";
 import {
@@ -74,25 +74,37 @@ contract BlsCertificateVerifier is ICertificateVerifier {
     /// The sum of all keys minus those of `absent`. A quorum leaves fewer than a third absent, so this always takes fewer
     /// additions than a sum of the signers.
     function aggregate(address committee, uint256 absent) private view returns (bytes memory key) {
-        key = keyAt(committee, 0);
+        key = new bytes(Bls12381.G2_BYTES);
         if (absent != 0) {
-            bytes memory missing = new bytes(Bls12381.G2_BYTES);
-            for (uint256 i = 1; absent != 0; i++) {
-                if (absent & 1 == 1) Bls12381.add(missing, keyAt(committee, i));
-                absent >>= 1;
+            bool ok = true;
+            assembly ("memory-safe") {
+                // The sum so far stands in `input`; the precompile takes it and the next point side by side.
+                let input := mload(0x40)
+                let point := add(input, 256)
+                let packed := add(input, 512)
+                calldatacopy(input, calldatasize(), 512)
+                let from := 224
+                for {} absent { absent := shr(1, absent) } {
+                    if and(absent, 1) {
+                        extcodecopy(committee, packed, from, 192)
+                        mcopy(add(point, 16), packed, 48)
+                        mcopy(add(point, 80), add(packed, 48), 48)
+                        mcopy(add(point, 144), add(packed, 96), 48)
+                        mcopy(add(point, 208), add(packed, 144), 48)
+                        ok := and(ok, staticcall(gas(), 0x0d, input, 512, input, 256))
+                    }
+                    from := add(from, 192)
+                }
+                mcopy(add(key, 32), input, 256)
             }
-            Bls12381.negate(missing);
-            Bls12381.add(key, missing);
+            if (!ok) revert BlsPrecompileFailed(0x0d);
+            Bls12381.negate(key);
         }
-        if (Bls12381.isIdentity(key)) revert IdentityKey();
-    }
-
-    /// The packed key at place `i` of the payload, unpacked. Place 0 is the sum of all.
-    function keyAt(address committee, uint256 i) private view returns (bytes memory) {
-        bytes memory key = new bytes(Bls12381.KEY_BYTES);
+        bytes memory all = new bytes(Bls12381.KEY_BYTES);
         assembly ("memory-safe") {
-            extcodecopy(committee, add(key, 32), add(32, mul(i, 192)), 192)
+            extcodecopy(committee, add(all, 32), 32, 192)
         }
-        return Bls12381.unpack(key);
+        Bls12381.add(key, Bls12381.unpack(all));
+        if (Bls12381.isIdentity(key)) revert IdentityKey();
     }
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {CommitteeCode} from "./lib/CommitteeCode.sol";
 import {EcdsaLib} from "./lib/EcdsaLib.sol";
 import {QuorumLib} from "./lib/QuorumLib.sol";
 import {
@@ -47,55 +46,69 @@ contract EcdsaCertificateVerifier is ICertificateVerifier {
         view
         returns (uint256 signers)
     {
-        (, uint256 members,,) = CommitteeCode.head(committee);
-        uint256 width = (members + 7) / 8;
+        uint256 members;
+        uint256 width;
+        uint256 bitmap;
+        assembly ("memory-safe") {
+            // The head of `CommitteeCode`; a count of members is below 2^16, so nothing here overflows.
+            extcodecopy(committee, 0, 0, 32)
+            members := and(shr(224, mload(0)), 0xffff)
+            width := shr(3, add(members, 7))
+            // Bytes beyond the certificate would read as zeros or as what follows: the length is checked below.
+            bitmap := shr(sub(256, shl(3, width)), calldataload(certificate.offset))
+        }
         if (certificate.length < width) revert BadCertificateLength(certificate.length, width);
-        uint256 bitmap = uint256(bytes32(certificate[:width])) >> (256 - 8 * width);
         if (bitmap >> members != 0) revert UnknownSigner(bitmap, members);
         signers = QuorumLib.signers(bitmap);
         uint256 least = QuorumLib.quorum(members);
         if (signers < least) revert NoQuorum(signers, least);
-        uint256 expected = width + 64 * signers;
-        if (certificate.length != expected) revert BadCertificateLength(certificate.length, expected);
-        check(committee, members, digest, bitmap, certificate[width:]);
+        unchecked {
+            uint256 expected = width + (signers << 6);
+            if (certificate.length != expected) revert BadCertificateLength(certificate.length, expected);
+        }
+        check(committee, members, digest, bitmap, certificate, width);
     }
 
-    /// Recovers each signature and compares it with the member whose bit is set.
+    /// Recovers each signature, the first at byte `place` of the certificate, and compares it with the member whose bit is
+    /// set.
     function check(
         address committee,
         uint256 members,
         bytes32 digest,
         uint256 bitmap,
-        bytes calldata signatures
+        bytes calldata certificate,
+        uint256 place
     ) private view {
         uint256 sMax = EcdsaLib.S_MAX;
         uint256 bad = type(uint256).max;
         assembly ("memory-safe") {
+            place := add(certificate.offset, place)
             // 0x00..0x80 of `input` are ecrecover's arguments, the addresses follow.
             let input := mload(0x40)
             let roster := add(input, 0x80)
+            let member := roster
             extcodecopy(committee, roster, 32, mul(members, 20))
             mstore(input, digest)
-            let at := signatures.offset
-            for { let i := 0 } bitmap { i := add(i, 1) } {
+            let v := add(input, 0x20)
+            let rs := add(input, 0x40)
+            let s := add(input, 0x60)
+            for {} bitmap { bitmap := shr(1, bitmap) } {
                 if and(bitmap, 1) {
-                    let vs := calldataload(add(at, 32))
-                    let s := shr(1, shl(1, vs))
-                    mstore(add(input, 0x20), add(27, shr(255, vs)))
-                    mstore(add(input, 0x40), calldataload(at))
-                    mstore(add(input, 0x60), s)
-                    // Left at zero where nothing is recovered; no member has the address zero.
+                    calldatacopy(rs, place, 64)
+                    let vs := mload(s)
+                    mstore(v, add(27, shr(255, vs)))
+                    vs := shr(1, shl(1, vs))
+                    mstore(s, vs)
+                    // Stays zero where nothing is recovered, and no member has the address zero.
                     mstore(0, 0)
                     pop(staticcall(gas(), 1, input, 0x80, 0, 0x20))
-                    let signer := mload(0)
-                    let member := shr(96, mload(add(roster, mul(i, 20))))
-                    if or(or(gt(s, sMax), iszero(signer)), iszero(eq(signer, member))) {
-                        bad := i
+                    if or(gt(vs, sMax), xor(mload(0), shr(96, mload(member)))) {
+                        bad := div(sub(member, roster), 20)
                         break
                     }
-                    at := add(at, 64)
+                    place := add(place, 64)
                 }
-                bitmap := shr(1, bitmap)
+                member := add(member, 20)
             }
         }
         if (bad != type(uint256).max) revert BadSignature(bad);

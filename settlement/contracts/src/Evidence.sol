@@ -55,7 +55,7 @@ contract Evidence {
     mapping(bytes32 commitment => uint256) public committedAt;
 
     event Committed(bytes32 indexed commitment);
-    event EquivocationProved(address indexed attestation, uint8 kind, uint64 epoch, uint64 at);
+    event EquivocationProved(address indexed attestation, uint8 kind, uint64 epoch, uint64 place);
 
     constructor(CommitteeRegistry registry_, IBatchHashes inbox_, uint64 windowBlocks_) {
         // A slot of L1 takes 12 seconds or less.
@@ -169,7 +169,7 @@ contract Evidence {
         address attestation,
         uint8 kind,
         uint64 epoch,
-        uint64 at,
+        uint64 place,
         bytes32 faultId,
         address reporter,
         bytes32 salt
@@ -180,7 +180,7 @@ contract Evidence {
             uint256 committed = committedAt[keccak256(abi.encode(reporter, faultId, salt))];
             if (committed != 0) standing = committed;
         }
-        emit EquivocationProved(attestation, kind, epoch, at);
+        emit EquivocationProved(attestation, kind, epoch, place);
         registry.slash(attestation, reporter, standing);
     }
 }

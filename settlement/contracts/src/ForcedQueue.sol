@@ -60,16 +60,17 @@ abstract contract ForcedQueue is InboxState {
 
     /// Queues a transaction for `rollup`. What is paid above the fee comes back to the caller.
     function enqueueForced(uint64 rollup, bytes calldata payload) external payable returns (uint32 index) {
-        Cursor memory cursor = cursor_;
+        Cursor memory current = readCursor();
         if (payload.length == 0) revert ForcedPayloadEmpty();
         if (payload.length > FORCED_BYTES_MAX) revert ForcedPayloadTooLarge(payload.length, FORCED_BYTES_MAX);
-        uint256 fee = forcedFeeAt(cursor);
+        uint256 fee = forcedFeeAt(current);
         if (msg.value < fee) revert ForcedFeeTooLow(msg.value, fee);
-        index = cursor.forcedTail;
+        index = current.forcedTail;
         bytes32 before = index == 0 ? bytes32(0) : forcedItem[index - 1];
         bytes32 item = forcedAccumulator(before, rollup, msg.sender, keccak256(payload), block.number);
         forcedItem[index] = item;
-        cursor_.forcedTail = index + 1;
+        current.forcedTail = index + 1;
+        writeCursor(current);
         emit ForcedEnqueued(index, rollup, msg.sender, item, payload);
         // Last, because it runs the caller's code. By then the queue holds the item, and a nested call is one more.
         if (msg.value > fee) {
@@ -81,18 +82,19 @@ abstract contract ForcedQueue is InboxState {
     /// Consumes the items before `to`, in order, by L1 alone: all of them once no batch came for `escapeBlocks`; else those
     /// that have been due for `escapeBlocks`.
     function escape(uint32 to) external {
-        Cursor memory cursor = cursor_;
-        uint32 head = forcedHead(cursor);
-        if (head == cursor.forcedTail) revert NothingToEscape(head, cursor.forcedTail);
-        if (to <= head || to > cursor.forcedTail) revert BadEscapeCursor(head, cursor.forcedTail, to);
+        Cursor memory current = readCursor();
+        uint32 head = forcedHead(current);
+        if (head == current.forcedTail) revert NothingToEscape(head, current.forcedTail);
+        if (to <= head || to > current.forcedTail) revert BadEscapeCursor(head, current.forcedTail, to);
         bytes32 last = forcedItem[to - 1];
         // Blocks never decrease along the queue: the last item decides for all.
         uint256 since = forcedBlock(last);
-        bool stalled = block.number > uint256(cursor.postedBlock) + escapeBlocks;
+        bool stalled = block.number > uint256(current.postedBlock) + escapeBlocks;
         bool overdue = block.number > since + forcedBlocks + escapeBlocks;
-        if (!stalled && !overdue) revert EscapeNotOpen(to, since, cursor.postedBlock, block.number);
-        cursor_.escapedTo = to;
-        emit ForcedEscaped(head, to, cursor.nextNumber, last);
+        if (!stalled && !overdue) revert EscapeNotOpen(to, since, current.postedBlock, block.number);
+        current.escapedTo = to;
+        writeCursor(current);
+        emit ForcedEscaped(head, to, current.nextNumber, last);
     }
 
     /// Sends the fees to the treasury. Only the treasury may, so that nobody else runs its code.
@@ -106,7 +108,7 @@ abstract contract ForcedQueue is InboxState {
 
     /// Wei for the next item.
     function forcedFeeNow() external view returns (uint256) {
-        return forcedFeeAt(cursor_);
+        return forcedFeeAt(readCursor());
     }
 
     /// The accumulator after the first `count` items: zero for none.
@@ -131,8 +133,8 @@ abstract contract ForcedQueue is InboxState {
         return uint40(uint256(item));
     }
 
-    function forcedFeeAt(Cursor memory cursor) private view returns (uint256) {
-        uint256 pending = cursor.forcedTail - forcedHead(cursor);
+    function forcedFeeAt(Cursor memory current) private view returns (uint256) {
+        uint256 pending = current.forcedTail - forcedHead(current);
         if (pending >= FORCED_PENDING_MAX) revert ForcedQueueFull(pending);
         return forcedFee << (pending / FORCED_FEE_DOUBLING);
     }

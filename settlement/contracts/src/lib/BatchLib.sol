@@ -20,9 +20,9 @@ struct Batch {
     bytes32 faults;
 }
 
-/// A header is 208 bytes, or 272 where it names a next committee or faults.
+/// A header is 176 bytes, or 240 where it names a next committee or faults.
 error BadHeaderLength(uint256 length);
-/// A header of 272 bytes that names neither has a shorter form, which is the only one allowed.
+/// A header of 240 bytes that names neither has a shorter form, which is the only one allowed.
 error HeaderNotShortest();
 
 /// How a batch is hashed, packed and attested.
@@ -42,8 +42,8 @@ library BatchLib {
         "bytes32 forcedHash,bytes32 nextCommittee,bytes32 faults)"
     );
 
-    uint256 internal constant HEADER_BYTES = 208;
-    uint256 internal constant HEADER_BYTES_LONG = 272;
+    uint256 internal constant HEADER_BYTES = 176;
+    uint256 internal constant HEADER_BYTES_LONG = 240;
 
     /// hashStruct(batch): the batch's identity, what `parent` links to and `batchHash` gives.
     function hash(Batch memory batch) internal pure returns (bytes32 out) {
@@ -59,29 +59,42 @@ library BatchLib {
     }
 
     /// hashStruct of the attestation of the batch with `batchHash`.
-    function attestation(uint64 epoch, uint64 number, bytes32 batchHash) internal pure returns (bytes32) {
-        return keccak256(abi.encode(ATTESTATION_TYPE, epoch, number, batchHash));
+    function attestation(uint64 epoch, uint64 index, bytes32 batchHash) internal pure returns (bytes32 out) {
+        bytes32 typeHash = ATTESTATION_TYPE;
+        assembly ("memory-safe") {
+            let free := mload(0x40)
+            mstore(free, typeHash)
+            mstore(add(free, 32), epoch)
+            mstore(add(free, 64), index)
+            mstore(add(free, 96), batchHash)
+            out := keccak256(free, 128)
+        }
     }
 
-    /// Unpacks a header as README.md lays it out. Leaves `network` and `forcedHash` zero: the inbox knows them.
+    /// Unpacks a header as README.md lays it out. Leaves `network`, `parent` and `forcedHash` zero: the inbox
+    /// knows them, and calldata is dear.
     function decode(bytes calldata header) internal pure returns (Batch memory batch) {
         uint256 length = header.length;
         if (length != HEADER_BYTES && length != HEADER_BYTES_LONG) revert BadHeaderLength(length);
-        uint256 numbers = uint256(bytes32(header[0:32]));
-        batch.number = uint64(numbers >> 192);
-        batch.epoch = uint64(numbers >> 128);
-        batch.firstHeight = uint64(numbers >> 64);
-        batch.lastHeight = uint64(numbers);
-        batch.l1Number = uint64(bytes8(header[32:40]));
-        batch.forcedTo = uint64(bytes8(header[40:48]));
-        batch.parent = bytes32(header[48:80]);
-        batch.lastBlock = bytes32(header[80:112]);
-        batch.namespaces = bytes32(header[112:144]);
-        batch.data = bytes32(header[144:176]);
-        batch.l1Hash = bytes32(header[176:208]);
+        assembly ("memory-safe") {
+            let from := header.offset
+            let numbers := calldataload(from)
+            mstore(add(batch, 32), shr(192, numbers)) // number
+            mstore(add(batch, 64), shr(192, shl(64, numbers))) // epoch
+            mstore(add(batch, 96), shr(192, shl(128, numbers))) // firstHeight
+            mstore(add(batch, 128), shr(192, shl(192, numbers))) // lastHeight
+            numbers := calldataload(add(from, 32))
+            mstore(add(batch, 288), shr(192, numbers)) // l1Number
+            mstore(add(batch, 352), shr(192, shl(64, numbers))) // forcedTo
+            // lastBlock, namespaces, data, then l1Hash.
+            calldatacopy(add(batch, 192), add(from, 48), 96)
+            calldatacopy(add(batch, 320), add(from, 144), 32)
+        }
         if (length == HEADER_BYTES_LONG) {
-            batch.nextCommittee = bytes32(header[208:240]);
-            batch.faults = bytes32(header[240:272]);
+            assembly ("memory-safe") {
+                // nextCommittee, faults
+                calldatacopy(add(batch, 416), add(header.offset, 176), 64)
+            }
             if (batch.nextCommittee | batch.faults == 0) revert HeaderNotShortest();
         }
     }

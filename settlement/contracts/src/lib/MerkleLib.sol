@@ -23,22 +23,22 @@ library MerkleLib {
     /// Whether `leaf` stands at `proof.index` of the tree under `root`. Source: RFC 9162 §2.1.3.2.
     function proves(MerkleProof calldata proof, bytes32 root, bytes32 leaf) internal pure returns (bool) {
         if (proof.count <= proof.index || proof.siblings.length > DEPTH_MAX) return false;
-        uint256 at = proof.index;
+        uint256 place = proof.index;
         uint256 last = proof.count - 1;
         bytes32 hash = leaf;
         for (uint256 i = 0; i < proof.siblings.length; i++) {
             if (last == 0) return false;
-            if (at & 1 == 1 || at == last) {
+            if (place & 1 == 1 || place == last) {
                 hash = node(proof.siblings[i], hash);
                 // A node without a right neighbour moves up until it has a left one.
-                while (at & 1 == 0 && at != 0) {
-                    at >>= 1;
+                while (place & 1 == 0 && place != 0) {
+                    place >>= 1;
                     last >>= 1;
                 }
             } else {
                 hash = node(hash, proof.siblings[i]);
             }
-            at >>= 1;
+            place >>= 1;
             last >>= 1;
         }
         return last == 0 && keccak256(abi.encodePacked(uint8(2), proof.count, hash)) == root;
