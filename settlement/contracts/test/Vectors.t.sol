@@ -66,7 +66,7 @@ contract VectorsTest is FTest {
         proof.siblings = vm.parseJsonBytes32Array(from, string.concat(path, ".siblings"));
     }
 
-    function at(string memory list, uint256 i) private pure returns (string memory) {
+    function place(string memory list, uint256 i) private pure returns (string memory) {
         return string.concat(list, "[", vm.toString(i), "]");
     }
 
@@ -89,7 +89,7 @@ contract VectorsTest is FTest {
     }
 
     function namespaceAt(uint256 i) private view returns (Namespace memory leaf) {
-        string memory path = at(".namespaces.leaves", i);
+        string memory path = place(".namespaces.leaves", i);
         leaf.rollup = number(string.concat(path, ".rollup"));
         leaf.firstSequence = number(string.concat(path, ".firstSequence"));
         leaf.count = number(string.concat(path, ".count"));
@@ -103,20 +103,20 @@ contract VectorsTest is FTest {
     function test_merkle_vectors_of_types_hold() public view {
         string memory trees = vm.readFile("../../types/vectors/merkle.json");
         uint256 count;
-        while (vm.keyExistsJson(trees, at("", count))) count++;
+        while (vm.keyExistsJson(trees, place("", count))) count++;
         assertTrue(count >= 5, "trees");
         uint256 proved;
         for (uint256 i = 0; i < count; i++) {
-            bytes32 root = vm.parseJsonBytes32(trees, string.concat(at("", i), ".root"));
-            bytes32[] memory leaves = vm.parseJsonBytes32Array(trees, string.concat(at("", i), ".leafHashes"));
+            bytes32 root = vm.parseJsonBytes32(trees, string.concat(place("", i), ".root"));
+            bytes32[] memory leaves = vm.parseJsonBytes32Array(trees, string.concat(place("", i), ".leafHashes"));
             if (leaves.length == 0) assertEq(root, MerkleLib.EMPTY, "empty");
-            for (uint256 j = 0; vm.keyExistsJson(trees, at(string.concat(at("", i), ".proofs"), j)); j++) {
-                MerkleProof memory proof = proofAt(trees, at(string.concat(at("", i), ".proofs"), j));
+            for (uint256 j = 0; vm.keyExistsJson(trees, place(string.concat(place("", i), ".proofs"), j)); j++) {
+                MerkleProof memory proof = proofAt(trees, place(string.concat(place("", i), ".proofs"), j));
                 bytes32 leaf = leaves[proof.index];
                 assertEq(
                     leaf,
                     MerkleLib.leafHash(
-                        vm.parseJsonBytes(trees, at(string.concat(at("", i), ".leaves"), proof.index))
+                        vm.parseJsonBytes(trees, place(string.concat(place("", i), ".leaves"), proof.index))
                     ),
                     "leaf"
                 );
@@ -172,7 +172,7 @@ contract VectorsTest is FTest {
         Queue queue = new Queue();
         bytes32 item;
         for (uint256 i = 0; i < 2; i++) {
-            string memory path = at(".forced", i);
+            string memory path = place(".forced", i);
             item = queue.forcedAccumulator(
                 item,
                 number(string.concat(path, ".rollup")),
@@ -191,12 +191,12 @@ contract VectorsTest is FTest {
         proofs.mark(batch.number, hash32(".batch.hash"));
         for (uint256 i = 0; i < 5; i++) {
             Namespace memory leaf = namespaceAt(i);
-            assertEq(proofs.namespaceLeaf(leaf), hash32(string.concat(at(".namespaces.leaves", i), ".leaf")), "leaf");
-            MerkleProof memory proof = proofAt(json, string.concat(at(".namespaces.leaves", i), ".proof"));
+            assertEq(proofs.namespaceLeaf(leaf), hash32(string.concat(place(".namespaces.leaves", i), ".leaf")), "leaf");
+            MerkleProof memory proof = proofAt(json, string.concat(place(".namespaces.leaves", i), ".proof"));
             assertTrue(proofs.verifyNamespace(batch, leaf, proof), "present");
             for (uint256 t = 0; t < 3; t++) {
-                bytes32 transaction = hash32(at(".namespaces.transactions", t));
-                MerkleProof memory path = proofAt(json, at(".namespaces.transactionProofs", t));
+                bytes32 transaction = hash32(place(".namespaces.transactions", t));
+                MerkleProof memory path = proofAt(json, place(".namespaces.transactionProofs", t));
                 assertTrue(proofs.verifyTransaction(batch, leaf, proof, transaction, path), "transaction");
                 assertTrue(!proofs.verifyTransaction(batch, leaf, proof, keccak256("no"), path), "no transaction");
             }
@@ -214,7 +214,7 @@ contract VectorsTest is FTest {
         MerkleProof[] memory paths = new MerkleProof[](2);
         for (uint256 i = 0; i < 2; i++) {
             leaves[i] = namespaceAt(left + i);
-            paths[i] = proofAt(json, string.concat(at(".namespaces.leaves", left + i), ".proof"));
+            paths[i] = proofAt(json, string.concat(place(".namespaces.leaves", left + i), ".proof"));
         }
         bool between = leaves[0].rollup < rollup && rollup < leaves[1].rollup;
         assertTrue(proofs.verifyAbsence(batch, rollup, leaves, paths) == between, "between");
@@ -233,9 +233,9 @@ contract VectorsTest is FTest {
         ICertificateVerifier[] memory none = new ICertificateVerifier[](0);
         CommitteeRegistry fresh = new CommitteeRegistry(hash32(".network"), address(this), 1, 2, 0, none);
         // The digest binds the registry's address: its code goes to the vector's.
-        address place = vm.parseJsonAddress(json, ".registry");
-        vm.etch(place, address(fresh).code);
-        CommitteeRegistry registry = CommitteeRegistry(place);
+        address its = vm.parseJsonAddress(json, ".registry");
+        vm.etch(its, address(fresh).code);
+        CommitteeRegistry registry = CommitteeRegistry(its);
         assertEq(
             registry.committeeHash(
                 number(".committee.epoch"), uint8(number(".committee.scheme")), vm.parseJsonBytes(json, ".committee.roster")
