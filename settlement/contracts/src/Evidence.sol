@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {CommitteeRegistry, Member, BadParameter} from "./CommitteeRegistry.sol";
+import {Batch, BatchLib} from "./lib/BatchLib.sol";
+import {Bls12381} from "./lib/Bls12381.sol";
+import {EcdsaLib} from "./lib/EcdsaLib.sol";
+import {Eip712} from "./lib/Eip712.sol";
+import {MerkleLib, MerkleProof} from "./lib/MerkleLib.sol";
+
+/// A fault that the committee decided on: a leaf under `faults` of a batch. `kind`: 1 two prevotes, 2 two precommits,
+/// 3 two proposals, 4 two promises, of one height and round.
+struct Fault {
+    uint8 kind;
+    uint64 epoch;
+    uint64 height;
+    uint32 round;
+    /// The offender: its attestation address and the ed25519 key that signed.
+    address attestation;
+    bytes32 consensusKey;
+    /// keccak256 of the canonical encoding of both signed messages.
+    bytes32 proof;
+}
+
+interface IBatchHashes {
+    function batchHash(uint64 number) external view returns (bytes32);
+}
+
+/// The two hashes are not two batches in ascending order.
+error NotContradictory(bytes32 first, bytes32 second);
+error NotSignedByOne(address first, address second);
+error NotAKeyOf(address attestation, bytes32 keyHash);
+error BadFaultKind(uint8 kind);
+error UnknownBatch(uint64 number, bytes32 hash);
+error FaultNotProved(uint64 number, bytes32 leaf);
+error EvidenceExpired(uint64 l1Number, uint256 window, uint256 blockNumber);
+error WindowTooLong(uint256 seconds_, uint256 unbonding);
+error AlreadyCommitted(bytes32 commitment);
+error NoReporter();
+
+/// Turns proofs of equivocation into slashes.
+///
+/// Promises that a member is slashed only by two signatures of its own attestation (or BLS) key on different batches of one
+/// number, or by a fault in a posted batch, and once for ever. A reporter that committed first keeps its reward from
+/// whoever copies the report out of the pool. Leaves the bonds to the registry. ed25519 signatures are not checked on L1:
+/// the committee checks the votes, and certifies their fault in a batch.
+contract Evidence {
+    CommitteeRegistry public immutable registry;
+    IBatchHashes public immutable inbox;
+    /// L1 blocks from a batch's L1 origin in which its faults can be reported. Shorter than the unbonding.
+    uint64 public immutable windowBlocks;
+    bytes32 private immutable inboxDomain;
+
+    /// L1 block at which a commitment was made.
+    mapping(bytes32 commitment => uint256) public committedAt;
+
+    event Committed(bytes32 indexed commitment);
+    event EquivocationProved(address indexed attestation, uint8 kind, uint64 epoch, uint64 place);
+
+    constructor(CommitteeRegistry registry_, IBatchHashes inbox_, uint64 windowBlocks_) {
+        // A slot of L1 takes 12 seconds or less.
+        uint256 window = uint256(windowBlocks_) * 12;
+        if (window >= registry_.unbonding()) revert WindowTooLong(window, registry_.unbonding());
+        if (windowBlocks_ == 0) revert BadParameter(0);
+        registry = registry_;
+        inbox = inbox_;
+        windowBlocks = windowBlocks_;
+        inboxDomain = Eip712.domain(address(inbox_));
+    }
+
+    /// Takes a place in the row of reporters without showing the evidence: keccak256(abi.encode(reporter, faultId, salt)).
+    function commit(bytes32 commitment) external {
+        if (committedAt[commitment] != 0) revert AlreadyCommitted(commitment);
+        committedAt[commitment] = block.number;
+        emit Committed(commitment);
+    }
+
+    /// Slashes who signed attestations of two batches with one epoch and number.
+    ///
+    /// `first` < `second` are the batches' hashes; each signature is EIP-2098. `salt` is zero without a commitment.
+    function reportAttestations(
+        uint64 epoch,
+        uint64 number,
+        bytes32 first,
+        bytes32 second,
+        bytes32[4] calldata signatures,
+        address reporter,
+        bytes32 salt
+    ) external {
+        if (first >= second) revert NotContradictory(first, second);
+        address signer = EcdsaLib.recover(attestationDigest(epoch, number, first), signatures[0], signatures[1]);
+        address other = EcdsaLib.recover(attestationDigest(epoch, number, second), signatures[2], signatures[3]);
+        if (signer == address(0) || signer != other) revert NotSignedByOne(signer, other);
+        punish(signer, 0, epoch, number, attestationFault(signer, epoch, number, first, second), reporter, salt);
+    }
+
+    /// The same for attestations by a member's BLS key, which is given packed; signatures as EIP-2537 encodes G1.
+    function reportBlsAttestations(
+        address attestation,
+        uint64 epoch,
+        uint64 number,
+        bytes32[2] calldata hashes,
+        bytes calldata key,
+        bytes[2] calldata signatures,
+        address reporter,
+        bytes32 salt
+    ) external {
+        if (hashes[0] >= hashes[1]) revert NotContradictory(hashes[0], hashes[1]);
+        bytes32 keyHash = keccak256(key);
+        if (registry.memberOf(attestation).blsKey != keyHash) revert NotAKeyOf(attestation, keyHash);
+        bytes memory point = Bls12381.unpack(key);
+        for (uint256 i = 0; i < 2; i++) {
+            bytes32 digest = attestationDigest(epoch, number, hashes[i]);
+            if (
+                signatures[i].length != Bls12381.SIGNATURE_BYTES
+                    || !Bls12381.verifies(Bls12381.SIGNATURE_DST, digest, point, signatures[i])
+            ) revert NotSignedByOne(attestation, address(0));
+        }
+        bytes32 faultId = attestationFault(attestation, epoch, number, hashes[0], hashes[1]);
+        punish(attestation, 0, epoch, number, faultId, reporter, salt);
+    }
+
+    /// Slashes by a fault that a posted batch carries under `faults`.
+    function reportFault(
+        Batch calldata batch,
+        Fault calldata fault,
+        MerkleProof calldata proof,
+        address reporter,
+        bytes32 salt
+    ) external {
+        bytes32 hash = BatchLib.hash(batch);
+        if (inbox.batchHash(batch.number) != hash) revert UnknownBatch(batch.number, hash);
+        if (block.number > uint256(batch.l1Number) + windowBlocks) {
+            revert EvidenceExpired(batch.l1Number, windowBlocks, block.number);
+        }
+        if (fault.kind == 0 || fault.kind > 4) revert BadFaultKind(fault.kind);
+        bytes32 leaf = faultLeaf(fault);
+        // No root is zero, so a batch without faults proves nothing.
+        if (!MerkleLib.proves(proof, batch.faults, leaf)) revert FaultNotProved(batch.number, leaf);
+        Member memory member = registry.memberOf(fault.attestation);
+        if (member.consensusKey != fault.consensusKey) revert NotAKeyOf(fault.attestation, fault.consensusKey);
+        punish(fault.attestation, fault.kind, fault.epoch, fault.height, leaf, reporter, salt);
+    }
+
+    /// The leaf of a fault: leaf_hash over 105 bytes, kind u8 ‖ epoch u64 ‖ height u64 ‖ round u32 ‖ attestation ‖
+    /// consensusKey ‖ proof. It is the fault's id in a commitment too.
+    function faultLeaf(Fault calldata fault) public pure returns (bytes32) {
+        return MerkleLib.leafHash(
+            abi.encodePacked(
+                fault.kind, fault.epoch, fault.height, fault.round, fault.attestation, fault.consensusKey, fault.proof
+            )
+        );
+    }
+
+    /// The id, in a commitment, of two attestations that contradict each other.
+    function attestationFault(address attestation, uint64 epoch, uint64 number, bytes32 first, bytes32 second)
+        public
+        pure
+        returns (bytes32)
+    {
+        return keccak256(abi.encode(attestation, epoch, number, first, second));
+    }
+
+    function attestationDigest(uint64 epoch, uint64 number, bytes32 batchHash) private view returns (bytes32) {
+        return Eip712.digest(inboxDomain, BatchLib.attestation(epoch, number, batchHash));
+    }
+
+    function punish(
+        address attestation,
+        uint8 kind,
+        uint64 epoch,
+        uint64 place,
+        bytes32 faultId,
+        address reporter,
+        bytes32 salt
+    ) private {
+        if (reporter == address(0)) revert NoReporter();
+        uint256 standing = block.number;
+        if (salt != 0) {
+            uint256 committed = committedAt[keccak256(abi.encode(reporter, faultId, salt))];
+            if (committed != 0) standing = committed;
+        }
+        emit EquivocationProved(attestation, kind, epoch, place);
+        registry.slash(attestation, reporter, standing);
+    }
+}
