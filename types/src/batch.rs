@@ -12,10 +12,10 @@ use crate::merkle::leaf_hash;
 use crate::transaction::RollupId;
 
 /// Bytes of a packed header of a batch that names neither a next committee nor faults.
-pub const BATCH_HEADER_BYTES: usize = 208;
+pub const BATCH_HEADER_BYTES: usize = 176;
 
 /// Bytes of one that does.
-pub const BATCH_HEADER_BYTES_LONG: usize = 272;
+pub const BATCH_HEADER_BYTES_LONG: usize = 240;
 
 /// The six numbers that a header begins with.
 const HEADER_NUMBERS_BYTES: usize = 48;
@@ -49,7 +49,7 @@ pub struct Batch {
     pub l1_origin: L1Origin,
     /// How many transactions of the forced queue are in the streams up to its last block.
     pub forced_to: u64,
-    /// The queue's accumulator there.
+    /// The queue's accumulator there if this batch moves it, else zero.
     pub forced_hash: B256,
     /// Hash of the next epoch's committee in the last batch of an epoch, zero in all others.
     pub next_committee: B256,
@@ -117,8 +117,8 @@ impl Batch {
     }
 
     /// The header as it is posted: big-endian numbers, 8 bytes each, `number ‖ epoch ‖ firstHeight ‖ lastHeight ‖ l1Number ‖
-    /// forcedTo`, then `parent ‖ lastBlock ‖ namespaces ‖ data ‖ l1Hash`, and `nextCommittee ‖ faults` where either is
-    /// set. The inbox knows the network and the accumulator.
+    /// forcedTo`, then `lastBlock ‖ namespaces ‖ data ‖ l1Hash`, and `nextCommittee ‖ faults` where either is set. The inbox
+    /// knows the network, the parent and the accumulator.
     pub fn header_bytes(&self) -> Vec<u8> {
         let numbers = [
             self.number,
@@ -128,13 +128,7 @@ impl Batch {
             self.l1_origin.number,
             self.forced_to,
         ];
-        let hashes = [
-            self.parent,
-            self.last_block.0,
-            self.namespaces,
-            self.data,
-            self.l1_origin.hash,
-        ];
+        let hashes = [self.last_block.0, self.namespaces, self.data, self.l1_origin.hash];
         let mut bytes = Vec::with_capacity(BATCH_HEADER_BYTES_LONG);
         bytes.extend(numbers.into_iter().flat_map(u64::to_be_bytes));
         bytes.extend(hashes.into_iter().flatten());
@@ -145,11 +139,16 @@ impl Batch {
         bytes
     }
 
-    /// Reads a posted header; `network` and `forced_hash` are what the inbox has at `forced_to`.
+    /// Reads a posted header; the other three fields are what the inbox has.
     ///
     /// # Errors
     /// [`BatchHeaderError`] when the bytes are not the one header of a batch.
-    pub fn from_header_bytes(bytes: &[u8], network: NetworkId, forced_hash: B256) -> Result<Self, BatchHeaderError> {
+    pub fn from_header_bytes(
+        bytes: &[u8],
+        network: NetworkId,
+        parent: B256,
+        forced_hash: B256,
+    ) -> Result<Self, BatchHeaderError> {
         if bytes.len() != BATCH_HEADER_BYTES && bytes.len() != BATCH_HEADER_BYTES_LONG {
             return Err(BatchHeaderError::Length(bytes.len()));
         }
@@ -164,18 +163,18 @@ impl Batch {
             epoch: Epoch(number(1)),
             first_height: Height(number(2)),
             last_height: Height(number(3)),
-            parent: hash(0),
-            last_block: BlockId(hash(1)),
-            namespaces: hash(2),
-            data: hash(3),
+            parent,
+            last_block: BlockId(hash(0)),
+            namespaces: hash(1),
+            data: hash(2),
             l1_origin: L1Origin {
                 number: number(4),
-                hash: hash(4),
+                hash: hash(3),
             },
             forced_to: number(5),
             forced_hash,
-            next_committee: hash(5),
-            faults: hash(6),
+            next_committee: hash(4),
+            faults: hash(5),
         };
         if batch.header_bytes().len() == bytes.len() {
             Ok(batch)
@@ -293,23 +292,23 @@ mod tests {
     fn a_header_comes_back_in_its_shortest_form_only() {
         let (zero, some) = (B256::ZERO, B256::repeat_byte(14));
         for (next, faults, length) in [
-            (zero, zero, 208),
-            (some, zero, 272),
-            (zero, some, 272),
-            (some, some, 272),
+            (zero, zero, 176),
+            (some, zero, 240),
+            (zero, some, 240),
+            (some, some, 240),
         ] {
             let batch = sample(next, faults);
             let bytes = batch.header_bytes();
             assert_eq!(bytes.len(), length);
-            let read = Batch::from_header_bytes(&bytes, batch.network, batch.forced_hash);
+            let read = Batch::from_header_bytes(&bytes, batch.network, batch.parent, batch.forced_hash);
             assert_eq!(read, Ok(batch));
         }
         let batch = sample(zero, zero);
-        let read = |bytes: &[u8]| Batch::from_header_bytes(bytes, batch.network, batch.forced_hash);
+        let read = |bytes: &[u8]| Batch::from_header_bytes(bytes, batch.network, batch.parent, batch.forced_hash);
         let mut long = batch.header_bytes();
         long.extend([0; 64]);
         assert_eq!(read(&long), Err(BatchHeaderError::NotShortest));
-        assert_eq!(read(&long[..209]), Err(BatchHeaderError::Length(209)));
+        assert_eq!(read(&long[..177]), Err(BatchHeaderError::Length(177)));
     }
 
     #[test]

@@ -86,7 +86,10 @@ fn find_anvil() -> Option<PathBuf> {
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let package = "node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil";
-    let mut places = vec![root.join("settlement/contracts").join(package), root.join(package)];
+    let mut places = vec![
+        root.join("settlement/contracts/target").join(package),
+        root.join(package),
+    ];
     let path = std::env::var_os("PATH").unwrap_or_default();
     places.extend(std::env::split_paths(&path).map(|folder| folder.join("anvil")));
     places.into_iter().find(|place| place.is_file())
