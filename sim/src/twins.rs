@@ -32,6 +32,9 @@ pub(crate) struct Twins {
     pub(crate) stop: bool,
 }
 
+/// Scenarios without evidence that are named.
+const UNNOTICED_SHOWN: usize = 10;
+
 struct Played {
     number: u64,
     script: Script,
@@ -57,6 +60,8 @@ struct Sums {
     equivocations: u64,
     evidence: u64,
     unnoticed: usize,
+    /// The first scenarios in which something was not noticed.
+    unnoticed_in: Vec<u64>,
     noticed_late: usize,
     recoveries: Vec<Duration>,
 }
@@ -135,6 +140,9 @@ impl Sums {
             self.equivocations += outcome.faults.of(Fault::Equivocation);
             self.evidence += outcome.faults.of(Fault::Evidence);
             self.unnoticed += outcome.unnoticed;
+            if outcome.unnoticed > 0 && self.unnoticed_in.len() < UNNOTICED_SHOWN {
+                self.unnoticed_in.push(played.number);
+            }
             self.noticed_late += outcome.noticed_late;
             self.recoveries.extend(outcome.recovery);
         }
@@ -169,6 +177,9 @@ impl Sums {
             "contradictions received by an honest node: {}, evidence {}; later than two blocks: {}, none: {}",
             self.equivocations, self.evidence, self.noticed_late, self.unnoticed
         ));
+        if !self.unnoticed_in.is_empty() {
+            say(&format!("    no evidence in scenarios {:?}", self.unnoticed_in));
+        }
         self.recoveries.sort_unstable();
         let at = |per_cent: usize| {
             self.recoveries
