@@ -14,11 +14,12 @@ use std::sync::Arc;
 use alloy_primitives::{B256, keccak256};
 use fusion_types::limits::ROLLUPS_MAX;
 use fusion_types::{
-    ApplyError, Block, Committee, Header, Height, Lane, LaneBody, MerkleProof, MerkleTree, Namespace, NetworkId,
+    ApplyError, Block, Committee, Epoch, Header, Height, Lane, LaneBody, MerkleProof, MerkleTree, Namespace, NetworkId,
     RollupId, SealError, SealedBlock, State, StreamHead, TxHash, leaf_hash, merkle_root, transaction_hash,
 };
 
-use super::segment::{self, SegmentBlock, SegmentError, SegmentLane};
+use super::blobs::PAYLOAD_BYTES_MAX;
+use super::segment::{self, Budget, SegmentBlock, SegmentError, SegmentLane};
 
 const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 5;
@@ -79,9 +80,18 @@ pub enum PayloadError {
     /// A segment that is not what its leaf says.
     #[error("the segment of rollup {0} does not give its leaf")]
     Leaf(RollupId),
-    /// A segment of nothing, a lane without transactions, of a height that no block has, or out of order.
-    #[error("a lane of rollup {0} is empty or belongs to no block")]
+    /// A segment of nothing, or a lane of a height that no block has, or out of order.
+    #[error("a lane of rollup {0} belongs to no block, or there is none")]
     Lane(RollupId),
+    /// More than a batch may have.
+    #[error("the payload has {0} blocks, limit is {BLOCKS_MAX}")]
+    Blocks(usize),
+    /// Not the committee that the state names.
+    #[error("the committee of epoch {0:?} is not that of the state before the batch")]
+    Committee(Epoch),
+    /// More than fits the blobs of one transaction.
+    #[error("the payload is {0} bytes, limit is {PAYLOAD_BYTES_MAX}")]
+    Large(usize),
     /// A proposer that is no member, or an L1 origin given twice.
     #[error("the block at height {0} is malformed")]
     Block(Height),
@@ -207,6 +217,9 @@ impl Payload {
     /// [`PayloadError`] when the bytes are not an index and its segments.
     pub fn parse(bytes: Vec<u8>) -> Result<Self, PayloadError> {
         let total = bytes.len();
+        if total > PAYLOAD_BYTES_MAX {
+            return Err(PayloadError::Large(total));
+        }
         let head = bytes.split_first_chunk::<HEAD_BYTES>();
         let (head, rest) = head
             .filter(|(head, _)| head[0] == VERSION)
@@ -275,11 +288,20 @@ impl Payload {
         before: &State,
         committee: &Committee,
     ) -> Result<(Vec<SealedBlock>, State), PayloadError> {
-        let rows: Vec<SegmentBlock> = self.items(&self.blocks)?;
+        if committee.hash() != before.committee {
+            return Err(PayloadError::Committee(committee.epoch()));
+        }
+        let mut budget = Budget::default();
+        let rows = segment::blocks(self.segment(&self.blocks), &mut budget).map_err(|error| of(BLOCKS, error))?;
+        if rows.len() > BLOCKS_MAX {
+            return Err(PayloadError::Blocks(rows.len()));
+        }
         let mut waiting = BTreeMap::new();
         for entry in &self.streams {
-            let lanes: VecDeque<SegmentLane> = self.items(entry)?.into();
-            waiting.insert(entry.rollup, lanes);
+            if !before.streams.contains_key(&entry.rollup) {
+                return Err(ApplyError::UnknownRollup(entry.rollup).into());
+            }
+            waiting.insert(entry.rollup, VecDeque::from(self.lanes(entry, &mut budget)?));
         }
         let mut hashes: BTreeMap<RollupId, Vec<(Height, Vec<TxHash>)>> = BTreeMap::new();
         let (mut state, mut decided) = (before.clone(), Vec::with_capacity(rows.len()));
@@ -315,9 +337,9 @@ impl Payload {
             return Ok(None);
         };
         let entry = &self.streams[at];
-        let lanes: Vec<SegmentLane> = self.items(entry)?;
+        let lanes = self.lanes(entry, &mut Budget::default())?;
         let ascending = lanes.windows(2).all(|pair| pair[0].height < pair[1].height);
-        if lanes.is_empty() || !ascending || lanes.iter().any(|lane| lane.transactions.is_empty()) {
+        if lanes.is_empty() || !ascending {
             return Err(PayloadError::Lane(rollup));
         }
         let hash = |lane: &SegmentLane| -> Vec<TxHash> {
@@ -350,9 +372,8 @@ impl Payload {
         &self.bytes[entry.offset..entry.offset + entry.length]
     }
 
-    fn items<T: alloy_rlp::Decodable>(&self, entry: &Entry) -> Result<Vec<T>, PayloadError> {
-        let rollup = entry.rollup;
-        segment::unpack(self.segment(entry)).map_err(|error| PayloadError::Segment { rollup, error })
+    fn lanes(&self, entry: &Entry, budget: &mut Budget) -> Result<Vec<SegmentLane>, PayloadError> {
+        segment::lanes(self.segment(entry), budget).map_err(|error| of(entry.rollup, error))
     }
 
     fn verify(&self, entry: &Entry, content: Content) -> Result<Namespace, PayloadError> {
@@ -363,6 +384,10 @@ impl Payload {
             Err(PayloadError::Leaf(entry.rollup))
         }
     }
+}
+
+fn of(rollup: RollupId, error: SegmentError) -> PayloadError {
+    PayloadError::Segment { rollup, error }
 }
 
 /// What a segment holds, as its leaf says it.
@@ -438,9 +463,6 @@ fn next_lanes(
             continue;
         };
         let stream = state.streams.get(rollup).ok_or(ApplyError::UnknownRollup(*rollup))?;
-        if found.transactions.is_empty() {
-            return Err(PayloadError::Lane(*rollup));
-        }
         let transactions = found.transactions;
         let own: Vec<TxHash> = transactions.iter().map(|payload| transaction_hash(payload)).collect();
         let lane = Lane::new(*rollup, height, stream.next_sequence, stream.head, &own);
@@ -483,3 +505,6 @@ fn block_of(
     };
     Ok(Block { header, lanes })
 }
+
+#[cfg(test)]
+mod tests;
