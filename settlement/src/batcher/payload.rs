@@ -11,12 +11,15 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use alloy_primitives::{B256, keccak256};
+use alloy_primitives::B256;
 use fusion_types::limits::ROLLUPS_MAX;
 use fusion_types::{
     ApplyError, Block, Committee, Epoch, Header, Height, Lane, LaneBody, MerkleProof, MerkleTree, Namespace, NetworkId,
-    RollupId, SealError, SealedBlock, State, StreamHead, TxHash, leaf_hash, merkle_root, transaction_hash,
+    RollupId, SealError, SealedBlock, State, StreamHead, TxHash, merkle_root, transaction_hash,
 };
+
+mod content;
+use content::Content;
 
 use super::blobs::PAYLOAD_BYTES_MAX;
 use super::segment::{self, Budget, SegmentBlock, SegmentError, SegmentLane};
@@ -388,66 +391,6 @@ impl Payload {
 
 fn of(rollup: RollupId, error: SegmentError) -> PayloadError {
     PayloadError::Segment { rollup, error }
-}
-
-/// What a segment holds, as its leaf says it.
-struct Content {
-    first: u64,
-    count: u64,
-    after: StreamHead,
-    transactions_root: B256,
-}
-
-impl Content {
-    fn of_blocks(first: Height, ids: &[B256]) -> Self {
-        let leaves: Vec<B256> = ids.iter().map(|id| leaf_hash(id.as_slice())).collect();
-        let count = ids.len() as u64;
-        Self {
-            first: first.0,
-            count,
-            after: StreamHead {
-                next_sequence: first.0.saturating_add(count),
-                head: ids.last().copied().unwrap_or_default(),
-            },
-            transactions_root: merkle_root(&leaves),
-        }
-    }
-
-    fn of_lanes<'a>(
-        rollup: RollupId,
-        before: StreamHead,
-        lanes: impl Iterator<Item = (Height, &'a Vec<TxHash>)>,
-    ) -> Self {
-        let (mut after, mut leaves) = (before, Vec::new());
-        for (height, hashes) in lanes {
-            let lane = Lane::new(rollup, height, after.next_sequence, after.head, hashes);
-            // A stream that numbers beyond 64 bits gives a leaf that nobody attests.
-            after = StreamHead {
-                next_sequence: lane.next_sequence().unwrap_or(u64::MAX),
-                head: lane.head,
-            };
-            leaves.extend(hashes.iter().map(|hash| leaf_hash(hash.as_slice())));
-        }
-        Self {
-            first: before.next_sequence,
-            count: leaves.len() as u64,
-            after,
-            transactions_root: merkle_root(&leaves),
-        }
-    }
-
-    fn namespace(&self, rollup: RollupId, offset: usize, segment: &[u8]) -> Namespace {
-        Namespace {
-            rollup,
-            first_sequence: self.first,
-            count: self.count,
-            offset: offset as u64,
-            length: segment.len() as u64,
-            segment: keccak256(segment),
-            head: self.after.head,
-            transactions_root: self.transactions_root,
-        }
-    }
 }
 
 /// Takes out the lanes of the block above `state`, and notes their hashes.
