@@ -23,7 +23,8 @@ pub struct CutRule {
 }
 
 impl Default for CutRule {
-    /// Full blobs where there is much to post, 5 seconds where there is little, an hour where there is nothing.
+    /// Full blobs where there is much to post, 5 seconds where there is little, an hour where there is nothing: sooner where
+    /// that is more blocks than a batch may have (1,024 empty blocks, one a second, are 17 minutes).
     fn default() -> Self {
         Self {
             bytes: BYTES,
@@ -33,7 +34,8 @@ impl Default for CutRule {
     }
 }
 
-/// Six blobs hold a batch of so many bytes however badly they compress, beside its blocks and the index of all rollups.
+/// Six blobs hold a batch of so many bytes however badly they compress, beside its blocks and the index of all rollups. A
+/// block that is larger by itself is a batch all the same, and may have no room.
 const BYTES: u64 = (PAYLOAD_BYTES_MAX - OVERHEAD_BYTES_MAX) as u64;
 
 /// What the rule looks at in a decided block.
