@@ -3,6 +3,10 @@
 //! Promises one hash and one packed header for each batch, the same that `BatchInbox` computes
 //! (`settlement/contracts/README.md`; both sides read the vectors beside it). Leaves to others: which blocks make a batch
 //! and how their bytes lie in blobs (`settlement`), and who signs.
+//!
+//! A batch is content. Compressors differ, so one content has many encodings: which of them was posted, `data` says, which
+//! members sign beside the batch and which is no part of its identity. So a builder that shows each member another
+//! encoding, or dies among the signatures, costs a round of signatures and not the batch's number.
 
 use alloy_primitives::{Address, B256, Keccak256, keccak256};
 
@@ -21,10 +25,10 @@ pub const BATCH_HEADER_BYTES_LONG: usize = 240;
 const HEADER_NUMBERS_BYTES: usize = 48;
 
 const FIELDS: &str = "Batch(bytes32 network,uint64 number,uint64 epoch,uint64 firstHeight,uint64 lastHeight,bytes32 parent,\
-                      bytes32 lastBlock,bytes32 namespaces,bytes32 data,uint64 l1Number,bytes32 l1Hash,uint64 forcedTo,\
+                      bytes32 lastBlock,bytes32 namespaces,uint64 l1Number,bytes32 l1Hash,uint64 forcedTo,\
                       bytes32 forcedHash,bytes32 nextCommittee,bytes32 faults)";
 
-/// A run of decided blocks as L1 knows it. DESIGN.md §9.
+/// The content of a run of decided blocks as L1 knows it. DESIGN.md §9.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     /// The network that decided the blocks.
@@ -43,8 +47,6 @@ pub struct Batch {
     pub last_block: BlockId,
     /// Merkle root over [`Namespace::leaf`], ascending by rollup.
     pub namespaces: B256,
-    /// What the data hash to: [`blob_data`] or [`calldata_data`].
-    pub data: B256,
     /// L1 origin of its last block.
     pub l1_origin: L1Origin,
     /// How many transactions of the forced queue are in the streams up to its last block.
@@ -94,7 +96,6 @@ impl Batch {
             self.parent,
             self.last_block.0,
             self.namespaces,
-            self.data,
             word(self.l1_origin.number),
             self.l1_origin.hash,
             word(self.forced_to),
@@ -104,11 +105,14 @@ impl Batch {
         ])
     }
 
-    /// What a member signs with its attestation key. Epoch and number stand outside the batch as well, so that two
-    /// attestations that contradict each other are proved with two hashes instead of two batches.
-    pub fn attestation_digest(&self, domain: &BatchDomain) -> B256 {
-        let kind = keccak256(format!("Attestation(uint64 epoch,uint64 number,Batch batch){FIELDS}"));
-        let attestation = hash_words(&[kind, word(self.epoch.0), word(self.number), self.hash()]);
+    /// What a member signs with its attestation key, having found the batch in `data` ([`blob_data`] or
+    /// [`calldata_data`]). Epoch and number stand outside the batch as well, so that two attestations that contradict each
+    /// other are proved with two hashes instead of two batches. The same batch in other data is no contradiction.
+    pub fn attestation_digest(&self, domain: &BatchDomain, data: B256) -> B256 {
+        let kind = keccak256(format!(
+            "Attestation(uint64 epoch,uint64 number,Batch batch,bytes32 data){FIELDS}"
+        ));
+        let attestation = hash_words(&[kind, word(self.epoch.0), word(self.number), self.hash(), data]);
         let mut hasher = Keccak256::new();
         hasher.update([0x19, 0x01]);
         hasher.update(domain.separator());
@@ -119,7 +123,7 @@ impl Batch {
     /// The header as it is posted: big-endian numbers, 8 bytes each, `number ‖ epoch ‖ firstHeight ‖ lastHeight ‖ l1Number ‖
     /// forcedTo`, then `lastBlock ‖ namespaces ‖ data ‖ l1Hash`, and `nextCommittee ‖ faults` where either is set. The inbox
     /// knows the network, the parent and the accumulator.
-    pub fn header_bytes(&self) -> Vec<u8> {
+    pub fn header_bytes(&self, data: B256) -> Vec<u8> {
         let numbers = [
             self.number,
             self.epoch.0,
@@ -128,7 +132,7 @@ impl Batch {
             self.l1_origin.number,
             self.forced_to,
         ];
-        let hashes = [self.last_block.0, self.namespaces, self.data, self.l1_origin.hash];
+        let hashes = [self.last_block.0, self.namespaces, data, self.l1_origin.hash];
         let mut bytes = Vec::with_capacity(BATCH_HEADER_BYTES_LONG);
         bytes.extend(numbers.into_iter().flat_map(u64::to_be_bytes));
         bytes.extend(hashes.into_iter().flatten());
@@ -139,7 +143,7 @@ impl Batch {
         bytes
     }
 
-    /// Reads a posted header; the other three fields are what the inbox has.
+    /// Reads a posted header: the batch, and what its data hash to. The other three fields are what the inbox has.
     ///
     /// # Errors
     /// [`BatchHeaderError`] when the bytes are not the one header of a batch.
@@ -148,7 +152,7 @@ impl Batch {
         network: NetworkId,
         parent: B256,
         forced_hash: B256,
-    ) -> Result<Self, BatchHeaderError> {
+    ) -> Result<(Self, B256), BatchHeaderError> {
         if bytes.len() != BATCH_HEADER_BYTES && bytes.len() != BATCH_HEADER_BYTES_LONG {
             return Err(BatchHeaderError::Length(bytes.len()));
         }
@@ -166,7 +170,6 @@ impl Batch {
             parent,
             last_block: BlockId(hash(0)),
             namespaces: hash(1),
-            data: hash(2),
             l1_origin: L1Origin {
                 number: number(4),
                 hash: hash(3),
@@ -176,8 +179,9 @@ impl Batch {
             next_committee: hash(4),
             faults: hash(5),
         };
-        if batch.header_bytes().len() == bytes.len() {
-            Ok(batch)
+        let data = hash(2);
+        if batch.header_bytes(data).len() == bytes.len() {
+            Ok((batch, data))
         } else {
             Err(BatchHeaderError::NotShortest)
         }
@@ -195,7 +199,8 @@ pub enum BatchHeaderError {
     NotShortest,
 }
 
-/// What one batch holds of one rollup: a leaf under [`Batch::namespaces`].
+/// What one batch holds of one rollup: a leaf under [`Batch::namespaces`]. Where its segment lies is not content: the
+/// payload's own index says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Namespace {
     /// Whose transactions these are. Zero for the batch's blocks themselves, whose sequence numbers are heights, whose
@@ -205,12 +210,6 @@ pub struct Namespace {
     pub first_sequence: u64,
     /// How many.
     pub count: u64,
-    /// Where the rollup's segment begins in the batch's payload, in bytes.
-    pub offset: u64,
-    /// Length of the segment, in bytes.
-    pub length: u64,
-    /// keccak256 of the segment as it lies in the payload.
-    pub segment: B256,
     /// Stream head after the batch.
     pub head: B256,
     /// Merkle root over the transactions' hashes, in the order of the stream.
@@ -218,17 +217,17 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Its leaf: [`leaf_hash`] of 136 bytes, the numbers as 8 bytes big-endian each, then the hashes.
+    /// Its leaf: [`leaf_hash`] of 88 bytes, the numbers as 8 bytes big-endian each, then the hashes.
     pub fn leaf(&self) -> B256 {
-        let numbers = [self.rollup.0, self.first_sequence, self.count, self.offset, self.length];
-        let mut bytes = Vec::with_capacity(136);
+        let numbers = [self.rollup.0, self.first_sequence, self.count];
+        let mut bytes = Vec::with_capacity(88);
         bytes.extend(numbers.into_iter().flat_map(u64::to_be_bytes));
-        bytes.extend([self.segment, self.head, self.transactions_root].into_iter().flatten());
+        bytes.extend([self.head, self.transactions_root].into_iter().flatten());
         leaf_hash(&bytes)
     }
 }
 
-/// [`Batch::data`] of a batch whose payload lies in blobs: `keccak256(0x01 ‖ versioned hashes)`, all of the transaction's.
+/// What the data of a batch hash to whose payload lies in blobs: `keccak256(0x01 ‖ versioned hashes)`, all of the transaction's.
 pub fn blob_data(versioned_hashes: &[B256]) -> B256 {
     let mut hasher = Keccak256::new();
     hasher.update([1]);
@@ -238,7 +237,7 @@ pub fn blob_data(versioned_hashes: &[B256]) -> B256 {
     hasher.finalize()
 }
 
-/// [`Batch::data`] of a batch whose payload lies in calldata: `keccak256(0x02 ‖ keccak256(payload))`.
+/// What the data of a batch hash to whose payload lies in calldata: `keccak256(0x02 ‖ keccak256(payload))`.
 pub fn calldata_data(payload: &[u8]) -> B256 {
     let mut hasher = Keccak256::new();
     hasher.update([2]);
@@ -276,7 +275,6 @@ mod tests {
             parent: hash(6),
             last_block: BlockId(hash(7)),
             namespaces: hash(8),
-            data: hash(9),
             l1_origin: L1Origin {
                 number: 10,
                 hash: hash(11),
@@ -290,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_header_comes_back_in_its_shortest_form_only() {
-        let (zero, some) = (B256::ZERO, B256::repeat_byte(14));
+        let (zero, some, data) = (B256::ZERO, B256::repeat_byte(14), B256::repeat_byte(9));
         for (next, faults, length) in [
             (zero, zero, 176),
             (some, zero, 240),
@@ -298,14 +296,14 @@ mod tests {
             (some, some, 240),
         ] {
             let batch = sample(next, faults);
-            let bytes = batch.header_bytes();
+            let bytes = batch.header_bytes(data);
             assert_eq!(bytes.len(), length);
             let read = Batch::from_header_bytes(&bytes, batch.network, batch.parent, batch.forced_hash);
-            assert_eq!(read, Ok(batch));
+            assert_eq!(read, Ok((batch, data)));
         }
         let batch = sample(zero, zero);
         let read = |bytes: &[u8]| Batch::from_header_bytes(bytes, batch.network, batch.parent, batch.forced_hash);
-        let mut long = batch.header_bytes();
+        let mut long = batch.header_bytes(data);
         long.extend([0; 64]);
         assert_eq!(read(&long), Err(BatchHeaderError::NotShortest));
         assert_eq!(read(&long[..177]), Err(BatchHeaderError::Length(177)));
@@ -314,7 +312,7 @@ mod tests {
     #[test]
     fn every_field_is_part_of_the_hash() {
         let batch = sample(B256::ZERO, B256::ZERO);
-        let changes: [fn(&mut Batch); 15] = [
+        let changes: [fn(&mut Batch); 14] = [
             |b| b.network.0[0] ^= 1,
             |b| b.number ^= 1,
             |b| b.epoch.0 ^= 1,
@@ -323,7 +321,6 @@ mod tests {
             |b| b.parent[0] ^= 1,
             |b| b.last_block.0[0] ^= 1,
             |b| b.namespaces[0] ^= 1,
-            |b| b.data[0] ^= 1,
             |b| b.l1_origin.number ^= 1,
             |b| b.l1_origin.hash[0] ^= 1,
             |b| b.forced_to ^= 1,
@@ -339,6 +336,20 @@ mod tests {
         }
         hashes.sort_unstable();
         hashes.dedup();
-        assert_eq!(hashes.len(), 16);
+        assert_eq!(hashes.len(), 15);
+    }
+
+    #[test]
+    fn an_attestation_names_the_batch_and_its_data() {
+        let domain = BatchDomain {
+            chain_id: 1,
+            inbox: Address::repeat_byte(2),
+        };
+        let batch = sample(B256::ZERO, B256::ZERO);
+        let (one, another) = (B256::repeat_byte(9), B256::repeat_byte(10));
+        let digest = batch.attestation_digest(&domain, one);
+        assert_ne!(batch.attestation_digest(&domain, another), digest);
+        let other = Batch { forced_to: 13, ..batch };
+        assert_ne!(other.attestation_digest(&domain, one), digest);
     }
 }

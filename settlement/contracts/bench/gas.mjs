@@ -133,7 +133,7 @@ async function network(size, scheme) {
 }
 
 /** The next batch of `net`, with all its hashes random-looking, as they are in life. */
-async function nextBatch(net, data) {
+async function nextBatch(net) {
   const { last } = net;
   const tip = Number(await rpc('eth_blockNumber'));
   const origin = await rpc('eth_getBlockByNumber', numberToHex(tip), false);
@@ -142,15 +142,15 @@ async function nextBatch(net, data) {
   const some = (what) => keccak256(toHex(`${what} ${number}`));
   return {
     network: NETWORK, number, epoch: 0n, firstHeight, lastHeight: firstHeight + 999n,
-    parent: last ? p.batchHash(last) : ZERO, lastBlock: some('block'), namespaces: some('namespaces'), data,
+    parent: last ? p.batchHash(last) : ZERO, lastBlock: some('block'), namespaces: some('namespaces'),
     l1Number: BigInt(tip), l1Hash: origin.hash, forcedTo: net.forced.to,
     forcedHash: net.forced.to === (last?.forcedTo ?? 0n) ? ZERO : net.forced.hash,
     nextCommittee: ZERO, faults: ZERO,
   };
 }
 
-function certificate(net, batch) {
-  const digest = p.batchDigest(chainId, net.inbox.address, batch);
+function certificate(net, batch, data) {
+  const digest = p.batchDigest(chainId, net.inbox.address, batch, data);
   // The last quorum: the first third is absent.
   const signers = net.members.map((_, i) => i).slice(net.size - p.quorum(net.size));
   const bits = p.bitmap(net.size, signers);
@@ -162,11 +162,12 @@ function certificate(net, batch) {
 const inboxAbi = artifact('BatchInbox').abi;
 async function post(net, blobCount) {
   const blobs = Array.from({ length: blobCount }, (_, i) => constantBlob(i));
-  const batch = await nextBatch(net, p.blobData(blobs.map((blob) => blob.versioned)));
-  const data = call(inboxAbi, 'post', [p.header(batch), certificate(net, batch)]);
-  const { gas } = await send(net.inbox.address, data, { blobs });
+  const batch = await nextBatch(net);
+  const data = p.blobData(blobs.map((blob) => blob.versioned));
+  const input = call(inboxAbi, 'post', [p.header(batch, data), certificate(net, batch, data)]);
+  const { gas } = await send(net.inbox.address, input, { blobs });
   net.last = batch;
-  return { gas, data, blobs };
+  return { gas, input, blobs };
 }
 
 async function forced(net, bytes) {
@@ -188,7 +189,7 @@ async function measurePosts(size, scheme, reach) {
   note(`post, n = ${size}, ${name}, 1 blob`, steady.gas, reach);
   note(`post, n = ${size}, ${name}, 6 blobs`, full.gas, reach);
   note(`first post, n = ${size}, ${name}`, first.gas);
-  const duplicate = await send(net.inbox.address, full.data, { blobs: full.blobs, fails: true });
+  const duplicate = await send(net.inbox.address, full.input, { blobs: full.blobs, fails: true });
   note(`duplicate post, n = ${size}, ${name}`, duplicate.gas, size === 4 && scheme === 1 ? 39_000 : null);
   note(`register, ${name}`, net.registered.gas);
   note(`install, n = ${size}, ${name}`, net.installed.gas);
@@ -197,8 +198,9 @@ async function measurePosts(size, scheme, reach) {
 
 async function measureOthers(net) {
   const payload = `0x${'5a'.repeat(300)}`;
-  const batch = await nextBatch(net, p.calldataData(payload));
-  const tiny = call(inboxAbi, 'postCalldata', [p.header(batch), certificate(net, batch), payload]);
+  const batch = await nextBatch(net);
+  const data = p.calldataData(payload);
+  const tiny = call(inboxAbi, 'postCalldata', [p.header(batch, data), certificate(net, batch, data), payload]);
   note('post, n = 4, ECDSA, 300 B of calldata', (await send(net.inbox.address, tiny)).gas);
   net.last = batch;
   for (const bytes of [110, 1000, 10_000]) {
@@ -206,24 +208,25 @@ async function measureOthers(net) {
   }
   const evidenceAbi = artifact('Evidence').abi;
   const hashes = [keccak256('0x01'), keccak256('0x02')].sort();
-  const signatures = hashes.flatMap((hash) => {
-    const digest = attestationDigest(net, 3n, hash);
+  const named = hashes.map((hash) => keccak256(hash));
+  const signatures = hashes.flatMap((hash, i) => {
+    const digest = attestationDigest(net, 3n, hash, named[i]);
     return p.attest(digest, net.members[1].attestationKey);
   });
-  const report = call(evidenceAbi, 'reportAttestations', [0n, 3n, ...hashes, signatures, OPERATOR, ZERO]);
+  const report = call(evidenceAbi, 'reportAttestations', [0n, 3n, hashes, named, signatures, OPERATOR, ZERO]);
   note('attestation equivocation slashed', (await send(net.evidence.address, report)).gas, 70_000);
 }
 
 /** Of a batch of which only the hash is known. */
-function attestationDigest(net, number, hash) {
+function attestationDigest(net, number, hash, data) {
   const types = (text) => keccak256(toHex(text));
   const abi = (...words) => concat(words.map((word) => viem.pad(word, { size: 32 })));
-  const batchType = 'Batch(bytes32 network,uint64 number,uint64 epoch,uint64 firstHeight,uint64 lastHeight,bytes32 parent,bytes32 lastBlock,bytes32 namespaces,bytes32 data,uint64 l1Number,bytes32 l1Hash,uint64 forcedTo,bytes32 forcedHash,bytes32 nextCommittee,bytes32 faults)';
+  const batchType = 'Batch(bytes32 network,uint64 number,uint64 epoch,uint64 firstHeight,uint64 lastHeight,bytes32 parent,bytes32 lastBlock,bytes32 namespaces,uint64 l1Number,bytes32 l1Hash,uint64 forcedTo,bytes32 forcedHash,bytes32 nextCommittee,bytes32 faults)';
   const domainHash = keccak256(abi(
     types('EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)'),
     types('Fusion'), types('1'), numberToHex(chainId), net.inbox.address,
   ));
-  const struct = keccak256(abi(types(`Attestation(uint64 epoch,uint64 number,Batch batch)${batchType}`), '0x00', numberToHex(number), hash));
+  const struct = keccak256(abi(types(`Attestation(uint64 epoch,uint64 number,Batch batch,bytes32 data)${batchType}`), '0x00', numberToHex(number), hash, data));
   return keccak256(concat(['0x1901', domainHash, struct]));
 }
 

@@ -69,8 +69,8 @@ contract BatchInbox is NamespaceProofs, ForcedQueue, EmergencyPause {
     uint256 private present_;
     Fixed private fixed_;
 
-    /// `header` is what was posted: all of the batch but `network`, `parent` and `forcedHash`, the accumulator of the last
-    /// item that it consumed.
+    /// `header` is what was posted: the data's hash, and all of the batch but `network`, `parent` and `forcedHash`, the
+    /// accumulator of the last item that it consumed.
     event BatchPosted(
         uint64 indexed number, bytes32 indexed hash, bytes header
     );
@@ -115,10 +115,10 @@ contract BatchInbox is NamespaceProofs, ForcedQueue, EmergencyPause {
         emit BatchPayload(batch.number, payload);
     }
 
-    /// What members sign for `batch`.
-    function attestationDigest(Batch calldata batch) external view returns (bytes32) {
+    /// What members sign for `batch` found in `data`.
+    function attestationDigest(Batch calldata batch, bytes32 data) external view returns (bytes32) {
         bytes32 hash = BatchLib.hash(batch);
-        return Eip712.digest(domain, BatchLib.attestation(batch.epoch, batch.number, hash));
+        return Eip712.digest(domain, BatchLib.attestation(batch.epoch, batch.number, hash, data));
     }
 
     /// The present epoch, its committee, and the Unix time until which posting is held up.
@@ -205,10 +205,10 @@ contract BatchInbox is NamespaceProofs, ForcedQueue, EmergencyPause {
         Present memory now_ = readPresent();
         if (block.timestamp < now_.pausedUntil) revert Paused(now_.pausedUntil);
         if (batch.epoch != now_.epoch) revert WrongEpoch(now_.epoch, batch.epoch);
-        if (batch.data != data) revert BadData(data, batch.data);
+        if (BatchLib.dataOf(header) != data) revert BadData(data, BatchLib.dataOf(header));
         batch.network = network;
         bytes32 hash = BatchLib.hash(batch);
-        certified(batch, hash, now_.committee, certificate);
+        certified(batch, hash, data, now_.committee, certificate);
         batchHash[batch.number] = hash;
         current.nextNumber++;
         current.lastHeight = uint48(batch.lastHeight);
@@ -221,11 +221,14 @@ contract BatchInbox is NamespaceProofs, ForcedQueue, EmergencyPause {
     }
 
     /// Has the scheme of the present committee check the certificate.
-    function certified(Batch memory batch, bytes32 hash, address committee, bytes calldata certificate)
-        private
-        view
-    {
-        bytes32 digest = Eip712.digest(domain, BatchLib.attestation(batch.epoch, batch.number, hash));
+    function certified(
+        Batch memory batch,
+        bytes32 hash,
+        bytes32 data,
+        address committee,
+        bytes calldata certificate
+    ) private view {
+        bytes32 digest = Eip712.digest(domain, BatchLib.attestation(batch.epoch, batch.number, hash, data));
         (,,, address verifier) = CommitteeCode.head(committee);
         ICertificateVerifier(verifier).verify(committee, digest, certificate);
     }

@@ -26,7 +26,7 @@ interface IBatchHashes {
     function batchHash(uint64 number) external view returns (bytes32);
 }
 
-/// The two hashes are not two batches in ascending order.
+/// The two hashes are not those of two batches in ascending order.
 error NotContradictory(bytes32 first, bytes32 second);
 error NotSignedByOne(address first, address second);
 error NotAKeyOf(address attestation, bytes32 keyHash);
@@ -41,7 +41,7 @@ error NoReporter();
 /// Turns proofs of equivocation into slashes.
 ///
 /// Promises that a member is slashed only by two signatures of its own attestation (or BLS) key on different batches of one
-/// number, or by a fault in a posted batch, and once for ever. A reporter that committed first keeps its reward from
+/// number, or by a fault in a posted batch, and once for ever. One batch found in other data is no other batch. A reporter that committed first keeps its reward from
 /// whoever copies the report out of the pool. Leaves the bonds to the registry. ed25519 signatures are not checked on L1:
 /// the committee checks the votes, and certifies their fault in a batch.
 contract Evidence {
@@ -77,21 +77,24 @@ contract Evidence {
 
     /// Slashes who signed attestations of two batches with one epoch and number.
     ///
-    /// `first` < `second` are the batches' hashes; each signature is EIP-2098. `salt` is zero without a commitment.
+    /// `hashes` are the batches', ascending; `data` is what each attestation names, the same or not; each signature is
+    /// EIP-2098. `salt` is zero without a commitment.
     function reportAttestations(
         uint64 epoch,
         uint64 number,
-        bytes32 first,
-        bytes32 second,
+        bytes32[2] calldata hashes,
+        bytes32[2] calldata data,
         bytes32[4] calldata signatures,
         address reporter,
         bytes32 salt
     ) external {
-        if (first >= second) revert NotContradictory(first, second);
-        address signer = EcdsaLib.recover(attestationDigest(epoch, number, first), signatures[0], signatures[1]);
-        address other = EcdsaLib.recover(attestationDigest(epoch, number, second), signatures[2], signatures[3]);
+        if (hashes[0] >= hashes[1]) revert NotContradictory(hashes[0], hashes[1]);
+        address signer =
+            EcdsaLib.recover(attestationDigest(epoch, number, hashes[0], data[0]), signatures[0], signatures[1]);
+        address other =
+            EcdsaLib.recover(attestationDigest(epoch, number, hashes[1], data[1]), signatures[2], signatures[3]);
         if (signer == address(0) || signer != other) revert NotSignedByOne(signer, other);
-        punish(signer, 0, epoch, number, attestationFault(signer, epoch, number, first, second), reporter, salt);
+        punish(signer, 0, epoch, number, attestationFault(signer, epoch, number, hashes), reporter, salt);
     }
 
     /// The same for attestations by a member's BLS key, which is given packed; signatures as EIP-2537 encodes G1.
@@ -100,6 +103,7 @@ contract Evidence {
         uint64 epoch,
         uint64 number,
         bytes32[2] calldata hashes,
+        bytes32[2] calldata data,
         bytes calldata key,
         bytes[2] calldata signatures,
         address reporter,
@@ -110,13 +114,13 @@ contract Evidence {
         if (registry.memberOf(attestation).blsKey != keyHash) revert NotAKeyOf(attestation, keyHash);
         bytes memory point = Bls12381.unpack(key);
         for (uint256 i = 0; i < 2; i++) {
-            bytes32 digest = attestationDigest(epoch, number, hashes[i]);
+            bytes32 digest = attestationDigest(epoch, number, hashes[i], data[i]);
             if (
                 signatures[i].length != Bls12381.SIGNATURE_BYTES
                     || !Bls12381.verifies(Bls12381.SIGNATURE_DST, digest, point, signatures[i])
             ) revert NotSignedByOne(attestation, address(0));
         }
-        bytes32 faultId = attestationFault(attestation, epoch, number, hashes[0], hashes[1]);
+        bytes32 faultId = attestationFault(attestation, epoch, number, hashes);
         punish(attestation, 0, epoch, number, faultId, reporter, salt);
     }
 
@@ -153,16 +157,20 @@ contract Evidence {
     }
 
     /// The id, in a commitment, of two attestations that contradict each other.
-    function attestationFault(address attestation, uint64 epoch, uint64 number, bytes32 first, bytes32 second)
+    function attestationFault(address attestation, uint64 epoch, uint64 number, bytes32[2] calldata hashes)
         public
         pure
         returns (bytes32)
     {
-        return keccak256(abi.encode(attestation, epoch, number, first, second));
+        return keccak256(abi.encode(attestation, epoch, number, hashes));
     }
 
-    function attestationDigest(uint64 epoch, uint64 number, bytes32 batchHash) private view returns (bytes32) {
-        return Eip712.digest(inboxDomain, BatchLib.attestation(epoch, number, batchHash));
+    function attestationDigest(uint64 epoch, uint64 number, bytes32 batchHash, bytes32 data)
+        private
+        view
+        returns (bytes32)
+    {
+        return Eip712.digest(inboxDomain, BatchLib.attestation(epoch, number, batchHash, data));
     }
 
     function punish(

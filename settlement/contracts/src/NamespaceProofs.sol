@@ -4,16 +4,12 @@ pragma solidity 0.8.37;
 import {Batch, BatchLib} from "./lib/BatchLib.sol";
 import {MerkleLib, MerkleProof} from "./lib/MerkleLib.sol";
 
-/// What one batch holds of one rollup: a leaf under `namespaces`.
+/// What one batch holds of one rollup: a leaf under `namespaces`. Where its segment lies, the data's own index says.
 struct Namespace {
     uint64 rollup;
     /// Number of its first transaction in the rollup's stream, and how many there are.
     uint64 firstSequence;
     uint64 count;
-    /// Place of its segment in the batch's data, in bytes.
-    uint64 offset;
-    uint64 length;
-    bytes32 segmentHash;
     /// The stream's head after the batch.
     bytes32 head;
     bytes32 transactionsRoot;
@@ -81,19 +77,10 @@ abstract contract NamespaceProofs {
             );
     }
 
-    /// leaf_hash over 136 bytes: the five numbers as u64, then segmentHash, head and transactionsRoot.
+    /// leaf_hash over 88 bytes: the three numbers as u64, then head and transactionsRoot.
     function namespaceLeaf(Namespace calldata leaf) public pure returns (bytes32) {
         return MerkleLib.leafHash(
-            abi.encodePacked(
-                leaf.rollup,
-                leaf.firstSequence,
-                leaf.count,
-                leaf.offset,
-                leaf.length,
-                leaf.segmentHash,
-                leaf.head,
-                leaf.transactionsRoot
-            )
+            abi.encodePacked(leaf.rollup, leaf.firstSequence, leaf.count, leaf.head, leaf.transactionsRoot)
         );
     }
 

@@ -81,16 +81,16 @@ contract Actor is Fixture {
         if (wrong == 3) batch.firstHeight += 1;
         if (wrong == 4) batch.lastHeight = batch.firstHeight - 1;
         if (wrong == 5) batch.l1Hash = keccak256("fork");
-        if (wrong == 6) batch.data = keccak256("other");
         if (wrong == 7) batch.epoch += 1;
         if (wrong == 8) batch.forcedTo = cursor.forcedTail + 1;
         if (wrong == 9) batch.parent = keccak256("other");
         if (wrong == 10) batch.l1Number = uint64(block.number);
         if (end % 8 == 0) succeed(batch);
         bool isWrong = wrong != 0 && wrong <= 10 && !(wrong == 2 && posted == 0);
-        bytes memory certificate = certificateOf(inbox.attestationDigest(batch), bits);
+        bytes32 data = wrong == 6 ? keccak256("other") : blobsData();
+        bytes memory certificate = certificateOf(inbox.attestationDigest(batch, data), bits);
         vm.blobhashes(blobs());
-        try inbox.post(headerOf(batch), certificate) {
+        try inbox.post(headerOf(batch, data), certificate) {
             if (isWrong) wronglyAccepted++;
             if (popcount(bits) < 3) postedBelowQuorum++;
             record(batch);
@@ -194,9 +194,11 @@ contract Actor is Fixture {
     function reportOne(uint256 i, uint64 number) external {
         i = bound(i, 0, JOINED_MAX);
         bytes32[4] memory s;
-        (s[0], s[1]) = sign2098(keyOf(i), attestation(number, bytes32(uint256(1))));
-        (s[2], s[3]) = sign2098(keyOf(i), attestation(number, bytes32(uint256(2))));
-        try evidence.reportAttestations(0, number, bytes32(uint256(1)), bytes32(uint256(2)), s, address(this), 0) {
+        bytes32[2] memory two = [bytes32(uint256(1)), bytes32(uint256(2))];
+        bytes32[2] memory data;
+        (s[0], s[1]) = sign2098(keyOf(i), attestation(number, two[0]));
+        (s[2], s[3]) = sign2098(keyOf(i), attestation(number, two[1]));
+        try evidence.reportAttestations(0, number, two, data, s, address(this), 0) {
             if (slashed[i]) slashedTwice++;
             slashed[i] = true;
             changed++;
@@ -204,7 +206,7 @@ contract Actor is Fixture {
     }
 
     function attestation(uint64 number, bytes32 hash) private view returns (bytes32) {
-        return Eip712.digest(Eip712.domain(address(inbox)), BatchLib.attestation(0, number, hash));
+        return Eip712.digest(Eip712.domain(address(inbox)), BatchLib.attestation(0, number, hash, 0));
     }
 
     function settleOne(uint256 i) external {

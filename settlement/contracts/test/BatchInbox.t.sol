@@ -50,7 +50,7 @@ contract BatchInboxTest is Fixture {
         batch.epoch = 1;
         refused(batch, abi.encodeWithSelector(WrongEpoch.selector, 0, 1));
         batch = nextBatch();
-        bytes memory certificate = certificateOf(inbox.attestationDigest(batch), leastQuorum());
+        bytes memory certificate = certificateOf(digestOf(batch), leastQuorum());
         BatchInbox other = new BatchInbox(
             registry, Parameters(registry.committeeHash(0, 1, roster()), 0, GUARDIAN, TREASURY, 64, 7200, FEE)
         );
@@ -106,24 +106,49 @@ contract BatchInboxTest is Fixture {
 
     function test_data_is_that_of_the_transaction() public {
         Batch memory batch = nextBatch();
-        bytes32 right = batch.data;
-        batch.data = keccak256("other blobs");
-        refused(batch, abi.encodeWithSelector(BadData.selector, right, batch.data));
-        batch = nextBatch();
-        bytes memory certificate = certificateOf(inbox.attestationDigest(batch), leastQuorum());
+        bytes32 other = keccak256("other blobs");
+        bytes memory certificate = certificateOf(inbox.attestationDigest(batch, other), leastQuorum());
+        vm.blobhashes(blobs());
+        vm.expectRevert(abi.encodeWithSelector(BadData.selector, blobsData(), other));
+        inbox.post(headerOf(batch, other), certificate);
         vm.blobhashes(new bytes32[](0));
         vm.expectRevert(NoBlobs.selector);
-        inbox.post(headerOf(batch), certificate);
+        inbox.post(headerOf(batch, other), certificate);
+    }
+
+    function test_signatures_for_other_data_are_no_certificate_of_these() public {
+        Batch memory batch = nextBatch();
+        bytes memory certificate = certificateOf(inbox.attestationDigest(batch, keccak256("other")), leastQuorum());
+        vm.expectRevert(abi.encodeWithSelector(BadSignature.selector, 0));
+        postWith(batch, certificate);
+    }
+
+    function testFuzz_one_batch_has_one_hash_in_whatever_data(bytes calldata payload, bool inBlobs) public {
+        Batch memory batch = nextBatch();
+        bytes32 hash = hashOf(batch);
+        if (inBlobs) {
+            post(batch);
+        } else {
+            bytes32 data = keccak256(abi.encodePacked(uint8(2), keccak256(payload)));
+            bytes memory certificate = certificateOf(inbox.attestationDigest(batch, data), leastQuorum());
+            inbox.postCalldata(headerOf(batch, data), certificate, payload);
+        }
+        assertEq(inbox.batchHash(0), hash, "identity");
+        // What comes next links to the content, and was right whichever data were posted.
+        advance(1);
+        batch = nextBatch();
+        batch.parent = hash;
+        post(batch);
     }
 
     function testFuzz_calldata_carries_tiny_batches(bytes calldata payload) public {
         Batch memory batch = nextBatch();
-        batch.data = keccak256(abi.encodePacked(uint8(2), keccak256(payload)));
-        bytes memory certificate = certificateOf(inbox.attestationDigest(batch), leastQuorum());
+        bytes32 data = keccak256(abi.encodePacked(uint8(2), keccak256(payload)));
+        bytes memory certificate = certificateOf(inbox.attestationDigest(batch, data), leastQuorum());
         bytes32 other = keccak256(abi.encodePacked(uint8(2), keccak256(bytes.concat(payload, hex"00"))));
-        vm.expectRevert(abi.encodeWithSelector(BadData.selector, other, batch.data));
-        inbox.postCalldata(headerOf(batch), certificate, bytes.concat(payload, hex"00"));
-        inbox.postCalldata(headerOf(batch), certificate, payload);
+        vm.expectRevert(abi.encodeWithSelector(BadData.selector, other, data));
+        inbox.postCalldata(headerOf(batch, data), certificate, bytes.concat(payload, hex"00"));
+        inbox.postCalldata(headerOf(batch, data), certificate, payload);
         assertEq(inbox.batchHash(0), hashOf(batch), "posted");
     }
 
@@ -142,7 +167,7 @@ contract BatchInboxTest is Fixture {
     function testFuzz_certificate_needs_a_quorum_of_known_members(uint256 bits) public {
         bits = bound(bits, 0, 255);
         Batch memory batch = nextBatch();
-        bytes32 digest = inbox.attestationDigest(batch);
+        bytes32 digest = digestOf(batch);
         bytes memory certificate = certificateOf(digest, bits);
         uint256 count;
         for (uint256 i = 0; i < 8; i++) count += (bits >> i) & 1;
@@ -153,7 +178,7 @@ contract BatchInboxTest is Fixture {
 
     function testFuzz_certificate_of_wrong_length_is_refused(uint256 cut) public {
         Batch memory batch = nextBatch();
-        bytes memory certificate = certificateOf(inbox.attestationDigest(batch), 7);
+        bytes memory certificate = certificateOf(digestOf(batch), 7);
         cut = bound(cut, 0, certificate.length - 1);
         assembly ("memory-safe") {
             mstore(certificate, cut)
@@ -164,7 +189,7 @@ contract BatchInboxTest is Fixture {
 
     function test_signatures_out_of_order_are_refused() public {
         Batch memory batch = nextBatch();
-        bytes32 digest = inbox.attestationDigest(batch);
+        bytes32 digest = digestOf(batch);
         (bytes32 r0, bytes32 vs0) = sign2098(keyOf(0), digest);
         (bytes32 r1, bytes32 vs1) = sign2098(keyOf(1), digest);
         (bytes32 r2, bytes32 vs2) = sign2098(keyOf(2), digest);
@@ -176,7 +201,7 @@ contract BatchInboxTest is Fixture {
 
     function test_high_s_and_garbage_are_refused() public {
         Batch memory batch = nextBatch();
-        bytes32 digest = inbox.attestationDigest(batch);
+        bytes32 digest = digestOf(batch);
         bytes memory rest = certificateOf(digest, 6);
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(keyOf(0), digest);
         // The other form of the same signature: n − s and the other parity. Its s still fits EIP-2098 where s is low.

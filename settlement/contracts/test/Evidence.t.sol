@@ -10,6 +10,7 @@ import {Eip712} from "../src/lib/Eip712.sol";
 /// Equivocation is slashed once, and pays who found it.
 contract EvidenceTest is Fixture {
     address private constant REPORTER = address(0x4e904);
+    bytes32 private constant DATA = keccak256("data");
 
     function setUp() public {
         deploy(4);
@@ -21,15 +22,18 @@ contract EvidenceTest is Fixture {
     }
 
     function signed(uint256 i, uint64 number, bytes32 hash) private view returns (bytes32 r, bytes32 vs) {
-        bytes32 digest = Eip712.digest(Eip712.domain(address(inbox)), BatchLib.attestation(0, number, hash));
-        return sign2098(keyOf(i), digest);
+        return sign2098(keyOf(i), digestOf(number, hash, DATA));
+    }
+
+    function digestOf(uint64 number, bytes32 hash, bytes32 data) private view returns (bytes32) {
+        return Eip712.digest(Eip712.domain(address(inbox)), BatchLib.attestation(0, number, hash, data));
     }
 
     function report(uint256 i, uint256 j, bytes32 first, bytes32 second, address reporter, bytes32 salt) private {
         bytes32[4] memory signatures;
         (signatures[0], signatures[1]) = signed(i, 7, first);
         (signatures[2], signatures[3]) = signed(j, 7, second);
-        evidence.reportAttestations(0, 7, first, second, signatures, reporter, salt);
+        evidence.reportAttestations(0, 7, [first, second], [DATA, DATA], signatures, reporter, salt);
     }
 
     function test_two_attestations_of_one_number_take_the_bond_once() public {
@@ -70,9 +74,31 @@ contract EvidenceTest is Fixture {
 
     function reportFails(bytes32 first, bytes32 second, bytes32[4] memory signatures) private returns (bool) {
         (bool ok, bytes memory reason) = address(evidence).call(
-            abi.encodeCall(evidence.reportAttestations, (0, 7, first, second, signatures, REPORTER, 0))
+            abi.encodeCall(
+                evidence.reportAttestations, (0, 7, [first, second], [DATA, DATA], signatures, REPORTER, 0)
+            )
         );
         return !ok && bytes4(reason) == NotSignedByOne.selector;
+    }
+
+    function test_one_batch_in_other_data_is_no_fault() public {
+        (bytes32 first,) = pair();
+        bytes32[4] memory s;
+        (s[0], s[1]) = sign2098(keyOf(1), digestOf(7, first, keccak256("one encoding")));
+        (s[2], s[3]) = sign2098(keyOf(1), digestOf(7, first, keccak256("another")));
+        vm.expectRevert(abi.encodeWithSelector(NotContradictory.selector, first, first));
+        evidence.reportAttestations(
+            0, 7, [first, first], [keccak256("one encoding"), keccak256("another")], s, REPORTER, 0
+        );
+    }
+
+    function testFuzz_two_batches_are_a_fault_in_whatever_data(bytes32 one, bytes32 another) public {
+        (bytes32 first, bytes32 second) = pair();
+        bytes32[4] memory s;
+        (s[0], s[1]) = sign2098(keyOf(1), digestOf(7, first, one));
+        (s[2], s[3]) = sign2098(keyOf(1), digestOf(7, second, another));
+        evidence.reportAttestations(0, 7, [first, second], [one, another], s, REPORTER, 0);
+        assertTrue(registry.memberOf(attestationOf(1)).status == Status.Slashed, "slashed");
     }
 
     function test_outsiders_have_nothing_to_lose() public {
@@ -88,7 +114,7 @@ contract EvidenceTest is Fixture {
 
     function test_who_committed_first_keeps_the_reward_from_a_copy() public {
         (bytes32 first, bytes32 second) = pair();
-        bytes32 id = evidence.attestationFault(attestationOf(1), 0, 7, first, second);
+        bytes32 id = evidence.attestationFault(attestationOf(1), 0, 7, [first, second]);
         bytes32 salt = keccak256("salt");
         evidence.commit(keccak256(abi.encode(REPORTER, id, salt)));
         advance(2);

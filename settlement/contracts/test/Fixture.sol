@@ -138,7 +138,6 @@ abstract contract Fixture is FTest {
         batch.parent = batch.number == 0 ? bytes32(0) : inbox.batchHash(batch.number - 1);
         batch.lastBlock = keccak256(abi.encode("block", batch.lastHeight));
         batch.namespaces = keccak256(abi.encode("namespaces", batch.number));
-        batch.data = keccak256(abi.encodePacked(uint8(1), blobs()));
         batch.l1Number = uint64(block.number - 1);
         batch.l1Hash = blockhash(block.number - 1);
         batch.forcedTo = forcedTo;
@@ -155,9 +154,18 @@ abstract contract Fixture is FTest {
         hashes[1] = bytes32(uint256(1) << 248 | 8);
     }
 
-    function headerOf(Batch memory b) internal pure returns (bytes memory out) {
+    /// What `blobs` give.
+    function blobsData() internal pure returns (bytes32) {
+        return keccak256(abi.encodePacked(uint8(1), blobs()));
+    }
+
+    function headerOf(Batch memory batch) internal pure returns (bytes memory) {
+        return headerOf(batch, blobsData());
+    }
+
+    function headerOf(Batch memory b, bytes32 data) internal pure returns (bytes memory out) {
         out = abi.encodePacked(b.number, b.epoch, b.firstHeight, b.lastHeight, b.l1Number, b.forcedTo);
-        out = bytes.concat(out, b.lastBlock, b.namespaces, b.data, b.l1Hash);
+        out = bytes.concat(out, b.lastBlock, b.namespaces, data, b.l1Hash);
         if (b.nextCommittee | b.faults != 0) out = bytes.concat(out, b.nextCommittee, b.faults);
     }
 
@@ -165,8 +173,13 @@ abstract contract Fixture is FTest {
         return keccak256(abi.encode(BatchLib.TYPE, batch));
     }
 
+    /// What members sign for a batch in `blobs`.
+    function digestOf(Batch memory batch) internal view returns (bytes32) {
+        return inbox.attestationDigest(batch, blobsData());
+    }
+
     function post(Batch memory batch) internal {
-        postWith(batch, certificateOf(inbox.attestationDigest(batch), leastQuorum()));
+        postWith(batch, certificateOf(digestOf(batch), leastQuorum()));
         last = batch;
     }
 
@@ -177,7 +190,7 @@ abstract contract Fixture is FTest {
 
     /// Posts, and expects the inbox to refuse with `reason`.
     function refused(Batch memory batch, bytes memory reason) internal {
-        bytes memory certificate = certificateOf(inbox.attestationDigest(batch), leastQuorum());
+        bytes memory certificate = certificateOf(digestOf(batch), leastQuorum());
         vm.blobhashes(blobs());
         vm.expectRevert(reason);
         inbox.post(headerOf(batch), certificate);

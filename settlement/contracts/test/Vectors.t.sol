@@ -31,6 +31,10 @@ contract Proofs is NamespaceProofs {
         return BatchLib.blobData();
     }
 
+    function dataOf(bytes calldata header) external pure returns (bytes32) {
+        return BatchLib.dataOf(header);
+    }
+
     function calldataData(bytes calldata payload) external pure returns (bytes32) {
         return BatchLib.calldataData(payload);
     }
@@ -79,7 +83,6 @@ contract VectorsTest is FTest {
         b.parent = hash32(".batch.fields.parent");
         b.lastBlock = hash32(".batch.fields.lastBlock");
         b.namespaces = hash32(".batch.fields.namespaces");
-        b.data = hash32(".batch.fields.data");
         b.l1Number = number(".batch.fields.l1Number");
         b.l1Hash = hash32(".batch.fields.l1Hash");
         b.forcedTo = number(".batch.fields.forcedTo");
@@ -93,9 +96,6 @@ contract VectorsTest is FTest {
         leaf.rollup = number(string.concat(path, ".rollup"));
         leaf.firstSequence = number(string.concat(path, ".firstSequence"));
         leaf.count = number(string.concat(path, ".count"));
-        leaf.offset = number(string.concat(path, ".offset"));
-        leaf.length = number(string.concat(path, ".length"));
-        leaf.segmentHash = hash32(string.concat(path, ".segmentHash"));
         leaf.head = hash32(string.concat(path, ".head"));
         leaf.transactionsRoot = hash32(string.concat(path, ".transactionsRoot"));
     }
@@ -140,11 +140,12 @@ contract VectorsTest is FTest {
         Batch memory decoded = proofs.decode(vm.parseJsonBytes(json, ".batch.header"));
         (decoded.network, decoded.parent, decoded.forcedHash) = (batch.network, batch.parent, batch.forcedHash);
         assertEq(BatchLib.hash(decoded), hash32(".batch.hash"), "header");
+        assertEq(proofs.dataOf(vm.parseJsonBytes(json, ".batch.header")), hash32(".batch.data"), "data of the header");
         decoded = proofs.decode(vm.parseJsonBytes(json, ".batch.shortHeader"));
         (decoded.network, decoded.parent, decoded.forcedHash) = (batch.network, batch.parent, batch.forcedHash);
         assertEq(BatchLib.hash(decoded), hash32(".batch.shortHash"), "short header");
         vm.blobhashes(vm.parseJsonBytes32Array(json, ".batch.blobs"));
-        assertEq(proofs.blobData(), batch.data, "blobs");
+        assertEq(proofs.blobData(), hash32(".batch.data"), "blobs");
         bytes memory payload = vm.parseJsonBytes(json, ".batch.calldata");
         assertEq(proofs.calldataData(payload), hash32(".batch.calldataData"), "calldata");
     }
@@ -152,7 +153,9 @@ contract VectorsTest is FTest {
     function digestOf(Batch memory batch) private returns (bytes32) {
         vm.chainId(number(".chainId"));
         bytes32 domain = Eip712.domain(vm.parseJsonAddress(json, ".inbox"));
-        return Eip712.digest(domain, BatchLib.attestation(batch.epoch, batch.number, BatchLib.hash(batch)));
+        bytes32 hash = BatchLib.hash(batch);
+        bytes32 attestation = BatchLib.attestation(batch.epoch, batch.number, hash, hash32(".batch.data"));
+        return Eip712.digest(domain, attestation);
     }
 
     function test_bls_signatures_of_another_library_hold() public view {

@@ -19,7 +19,7 @@ const POSSESSION_DST = 'BLS_POP_BLS12381G1_XMD:SHA-256_SSWU_RO_POP_';
 
 const BATCH = [
   'bytes32 network', 'uint64 number', 'uint64 epoch', 'uint64 firstHeight', 'uint64 lastHeight', 'bytes32 parent',
-  'bytes32 lastBlock', 'bytes32 namespaces', 'bytes32 data', 'uint64 l1Number', 'bytes32 l1Hash', 'uint64 forcedTo',
+  'bytes32 lastBlock', 'bytes32 namespaces', 'uint64 l1Number', 'bytes32 l1Hash', 'uint64 forcedTo',
   'bytes32 forcedHash', 'bytes32 nextCommittee', 'bytes32 faults',
 ].map((field) => ({ type: field.split(' ')[0], name: field.split(' ')[1] }));
 
@@ -28,8 +28,8 @@ const domain = (chainId, verifyingContract) => ({ name: 'Fusion', version: '1', 
 /** hashStruct of a batch. */
 export const batchHash = (batch) => viem.hashStruct({ data: batch, primaryType: 'Batch', types: { Batch: BATCH } });
 
-/** What members sign for a batch. */
-export const batchDigest = (chainId, inbox, batch) =>
+/** What members sign for a batch found in `data`. */
+export const batchDigest = (chainId, inbox, batch, data) =>
   hashTypedData({
     domain: domain(chainId, inbox),
     primaryType: 'Attestation',
@@ -38,10 +38,11 @@ export const batchDigest = (chainId, inbox, batch) =>
         { type: 'uint64', name: 'epoch' },
         { type: 'uint64', name: 'number' },
         { type: 'Batch', name: 'batch' },
+        { type: 'bytes32', name: 'data' },
       ],
       Batch: BATCH,
     },
-    message: { epoch: batch.epoch, number: batch.number, batch },
+    message: { epoch: batch.epoch, number: batch.number, batch, data },
   });
 
 /** What all keys of a registration sign. `blsKey` is the packed key or '0x'. */
@@ -63,9 +64,9 @@ export const registrationDigest = (chainId, registry, form) =>
   });
 
 /** The packed header of a post. */
-export const header = (batch) => {
+export const header = (batch, data) => {
   const numbers = [batch.number, batch.epoch, batch.firstHeight, batch.lastHeight, batch.l1Number, batch.forcedTo];
-  const hashes = [batch.lastBlock, batch.namespaces, batch.data, batch.l1Hash];
+  const hashes = [batch.lastBlock, batch.namespaces, data, batch.l1Hash];
   const isLong = batch.nextCommittee !== ZERO || batch.faults !== ZERO;
   const last = isLong ? [batch.nextCommittee, batch.faults] : [];
   return concat([...numbers.map((n) => numberToHex(n, { size: 8 })), ...hashes, ...last]);
@@ -97,8 +98,8 @@ export const transactionLeaf = leafHash;
 export const namespaceLeaf = (n) =>
   leafHash(
     encodePacked(
-      ['uint64', 'uint64', 'uint64', 'uint64', 'uint64', 'bytes32', 'bytes32', 'bytes32'],
-      [n.rollup, n.firstSequence, n.count, n.offset, n.length, n.segmentHash, n.head, n.transactionsRoot],
+      ['uint64', 'uint64', 'uint64', 'bytes32', 'bytes32'],
+      [n.rollup, n.firstSequence, n.count, n.head, n.transactionsRoot],
     ),
   );
 export const faultLeaf = (f) =>

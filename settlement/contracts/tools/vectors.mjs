@@ -13,8 +13,7 @@ const operator = '0x3333333333333333333333333333333333333333';
 const network = text('network');
 
 const namespaces = [7n, 901n, 902n, 90_001n, 2n ** 64n - 1n].map((rollup, i) => ({
-  rollup, firstSequence: BigInt(i * 1000), count: 3n, offset: BigInt(i * 500), length: 500n,
-  segmentHash: text(`segment ${i}`), head: text(`head ${i}`), transactionsRoot: '',
+  rollup, firstSequence: BigInt(i * 1000), count: 3n, head: text(`head ${i}`), transactionsRoot: '',
 }));
 const transactions = [0, 1, 2].map((i) => text(`transaction ${i}`));
 const transactionTree = p.merkle(transactions.map(p.transactionLeaf));
@@ -36,19 +35,20 @@ const item1 = p.forcedItem(item0, 902n, operator, '0xdd', 1_001);
 
 const batch = {
   network, number: 5n, epoch: 3n, firstHeight: 401n, lastHeight: 500n, parent: text('parent'), lastBlock: text('block'),
-  namespaces: namespaceTree.root, data: p.blobData(blobs), l1Number: 1_200n, l1Hash: text('l1'), forcedTo: 2n,
+  namespaces: namespaceTree.root, l1Number: 1_200n, l1Hash: text('l1'), forcedTo: 2n,
   forcedHash: item1, nextCommittee, faults: faultTree.root,
 };
 const short = { ...batch, nextCommittee: ZERO, faults: ZERO };
-const digest = p.batchDigest(chainId, inbox, batch);
+const data = p.blobData(blobs);
+const digest = p.batchDigest(chainId, inbox, batch, data);
 const [r, vs] = p.attest(digest, member.attestationKey);
 const registered = p.registration(chainId, registry, network, operator, member, true);
 
 const vectors = {
   chainId, inbox, registry, network,
   batch: {
-    fields: batch, hash: p.batchHash(batch), digest, header: p.header(batch), shortHash: p.batchHash(short),
-    shortHeader: p.header(short), attestation: member.attestation, r, vs, blobs,
+    fields: batch, hash: p.batchHash(batch), data, digest, header: p.header(batch, data), shortHash: p.batchHash(short),
+    shortHeader: p.header(short, data), attestation: member.attestation, r, vs, blobs,
     calldata: '0x0102030405', calldataData: p.calldataData('0x0102030405'),
   },
   bls: {

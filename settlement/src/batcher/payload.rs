@@ -6,7 +6,9 @@
 //!
 //! Layout: version u8 ‖ number of segments u32 ‖ for each (rollup u64 ‖ length u32 ‖ leaf 32 bytes) ‖ the segments in that
 //! order, ascending by rollup; numbers are big-endian. The first has the blocks and stands under rollup 0, which no rollup
-//! is. The leaves are those of [`Namespace`]; with all of them at hand, a reader of one segment proves its own.
+//! is. The leaves are those of [`Namespace`]; with all of them at hand, a reader of one segment proves its own. Leaves say what
+//! is in the segments and nothing of how it is compressed: one content has many payloads, and which one was posted, the
+//! attestations' `data` says.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -180,7 +182,7 @@ impl Payload {
                 rollup,
                 offset,
                 length: segment.len(),
-                leaf: content.namespace(rollup, offset, segment).leaf(),
+                leaf: content.namespace(rollup).leaf(),
             };
             offset += segment.len();
             entry
@@ -380,7 +382,7 @@ impl Payload {
     }
 
     fn verify(&self, entry: &Entry, content: Content) -> Result<Namespace, PayloadError> {
-        let namespace = content.namespace(entry.rollup, entry.offset, self.segment(entry));
+        let namespace = content.namespace(entry.rollup);
         if namespace.leaf() == entry.leaf {
             Ok(namespace)
         } else {

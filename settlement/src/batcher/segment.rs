@@ -173,7 +173,8 @@ fn lane(raw: &Bytes, buf: &mut &[u8], budget: &mut Budget) -> alloy_rlp::Result<
     Ok(SegmentLane { height, transactions })
 }
 
-fn unpack(segment: &[u8], budget: &mut Budget) -> Result<Vec<u8>, SegmentError> {
+/// The bytes before compression.
+pub(crate) fn unpack(segment: &[u8], budget: &mut Budget) -> Result<Vec<u8>, SegmentError> {
     let (Some((head, bytes)), Some(kind)) = (segment.split_first_chunk::<HEAD_BYTES>(), segment.first()) else {
         return Err(SegmentError::Head(segment.len()));
     };

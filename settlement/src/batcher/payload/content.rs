@@ -1,6 +1,6 @@
 //! What a segment holds, computed from the items themselves: what its leaf has to say.
 
-use alloy_primitives::{B256, keccak256};
+use alloy_primitives::B256;
 use fusion_types::{Height, Lane, Namespace, RollupId, StreamHead, TxHash, leaf_hash, merkle_root};
 
 /// What a segment holds, as its leaf says it.
@@ -50,14 +50,11 @@ impl Content {
         }
     }
 
-    pub(super) fn namespace(&self, rollup: RollupId, offset: usize, segment: &[u8]) -> Namespace {
+    pub(super) fn namespace(&self, rollup: RollupId) -> Namespace {
         Namespace {
             rollup,
             first_sequence: self.first,
             count: self.count,
-            offset: offset as u64,
-            length: segment.len() as u64,
-            segment: keccak256(segment),
             head: self.after.head,
             transactions_root: self.transactions_root,
         }

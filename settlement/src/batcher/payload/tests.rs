@@ -70,7 +70,7 @@ fn payload(network: &Network, rows: &[Row], streams: &BTreeMap<u64, Vec<RawLane>
             rollup: *rollup,
             offset,
             length: segment.len(),
-            leaf: content.namespace(*rollup, offset, segment).leaf(),
+            leaf: content.namespace(*rollup).leaf(),
         };
         offset += segment.len();
         entry
@@ -114,6 +114,47 @@ proptest! {
     }
 }
 
+#[test]
+fn one_content_in_another_encoding_is_the_same_batch() {
+    let mut network = Network::new(&[1, 1, 1, 1]);
+    let before = network.state.clone();
+    let blocks: Vec<_> = (0..20)
+        .map(|_| network.decide(&[(901, payloads("again and again", 5))]).block)
+        .collect();
+    let (id, committee) = (network.genesis.network(), network.genesis.committee());
+    let packed = Payload::of(&blocks, &before, committee);
+    let stored = stored(&packed);
+    assert_ne!(stored.bytes(), packed.bytes());
+    let stored = Payload::parse(stored.bytes).unwrap();
+    assert_eq!(stored.namespaces_root(), packed.namespaces_root());
+    assert_eq!(
+        stored.blocks(id, &before, committee),
+        packed.blocks(id, &before, committee)
+    );
+    let stream = before.streams[&RollupId(901)];
+    assert_eq!(
+        stored.stream(RollupId(901), stream),
+        packed.stream(RollupId(901), stream)
+    );
+}
+
+/// The same segments without compression.
+fn stored(payload: &Payload) -> Payload {
+    let mut entries: Vec<Entry> = std::iter::once(payload.blocks).chain(payload.streams.clone()).collect();
+    let mut offset = entries[0].offset;
+    let mut segments = Vec::new();
+    for entry in &mut entries {
+        let raw = segment::unpack(payload.segment(entry), &mut Budget::default()).unwrap();
+        let length = u32::try_from(raw.len()).unwrap().to_be_bytes();
+        let segment = [[0].as_slice(), &length, &raw].concat();
+        (entry.offset, entry.length) = (offset, segment.len());
+        offset += segment.len();
+        segments.push(segment);
+    }
+    let blocks = entries.remove(0);
+    Payload::assemble(blocks, entries, &segments)
+}
+
 /// The leaf of the blocks that a payload's segments make.
 fn blocks_leaf(read: &Payload, network: &Network) -> B256 {
     let mut budget = Budget::default();
@@ -131,7 +172,5 @@ fn blocks_leaf(read: &Payload, network: &Network) -> B256 {
         ids.push(block.id().0);
     }
     let content = Content::of_blocks(network.state.height.next(), &ids);
-    content
-        .namespace(BLOCKS, read.blocks.offset, read.segment(&read.blocks))
-        .leaf()
+    content.namespace(BLOCKS).leaf()
 }
