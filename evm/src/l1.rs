@@ -204,6 +204,7 @@ impl L1 {
 
     /// Sets a balance out of thin air. See [`Chain::set_balance`].
     pub fn set_balance(&mut self, address: Address, balance: alloy_primitives::U256) {
+        self.remember_balance(address);
         self.chain.set_balance(address, balance);
     }
 
