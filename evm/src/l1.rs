@@ -138,11 +138,10 @@ impl L1 {
         Ok(hash)
     }
 
-    /// Time has passed: mines a block if one is due. Blocks that were missed are not made up for, as on mainnet.
+    /// Time has passed: mines a block if one is due. Blocks that were missed are not made up for, as on mainnet. Where blocks come at
+    /// once, time brings none.
     pub fn tick(&mut self, now: u64) {
-        if self.config.block_time == 0 {
-            self.mine_at_once(now);
-        } else if self.is_mining && self.slot_at(now) > self.ticked {
+        if self.config.block_time > 0 && self.is_mining && self.slot_at(now) > self.ticked {
             // Not compared with the head's slot: a chain that was made to run ahead goes on all the same.
             self.ticked = self.slot_at(now);
             self.mine(now);
@@ -204,6 +203,7 @@ impl L1 {
 
     /// Sets a balance out of thin air. See [`Chain::set_balance`].
     pub fn set_balance(&mut self, address: Address, balance: alloy_primitives::U256) {
+        self.remember_balance(address);
         self.chain.set_balance(address, balance);
     }
 

@@ -22,11 +22,9 @@ mod beacon;
 mod tests;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
 use jsonrpsee::RpcModule;
 use jsonrpsee::server::{BatchRequestConfig, Server, ServerConfig, ServerHandle};
-use tokio::task::JoinHandle;
 
 use crate::l1::{L1, L1Config};
 
@@ -57,7 +55,7 @@ impl ServeConfig {
     pub fn dev() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            l1: L1Config::dev(owner::now()),
+            l1: L1Config::dev(owner::since_epoch().as_secs()),
         }
     }
 }
@@ -68,7 +66,6 @@ pub struct L1Server {
     address: SocketAddr,
     owner: Owner,
     server: ServerHandle,
-    ticker: JoinHandle<()>,
 }
 
 impl L1Server {
@@ -100,7 +97,6 @@ impl L1Server {
 
 impl Drop for L1Server {
     fn drop(&mut self) {
-        self.ticker.abort();
         let _ = self.server.stop();
     }
 }
@@ -110,10 +106,8 @@ impl Drop for L1Server {
 /// # Errors
 /// If the address cannot be listened at, or no thread started.
 pub async fn serve(config: ServeConfig) -> std::io::Result<L1Server> {
-    let block_time = config.l1.block_time;
-    let genesis_time = config.l1.chain.genesis_time;
     let chain_id = config.l1.chain.chain_id;
-    let owner = Owner::start(L1::new(config.l1))?;
+    let owner = Owner::start(L1::new(config.l1), owner::since_epoch)?;
     let limits = ServerConfig::builder()
         .max_request_body_size(REQUEST_BYTES_MAX)
         .max_response_body_size(RESPONSE_BYTES_MAX)
@@ -132,7 +126,6 @@ pub async fn serve(config: ServeConfig) -> std::io::Result<L1Server> {
     Ok(L1Server {
         address,
         server: server.start(methods),
-        ticker: tokio::spawn(tick(owner.clone(), genesis_time, block_time)),
         owner,
     })
 }
@@ -144,22 +137,4 @@ fn methods(owner: &Owner, chain_id: u64) -> Result<RpcModule<Owner>, jsonrpsee::
     send::register(&mut module, chain_id)?;
     control::register(&mut module)?;
     Ok(module)
-}
-
-/// Tells the L1 of each slot as it begins. Ends with the L1.
-async fn tick(owner: Owner, genesis_time: u64, block_time: u64) {
-    if block_time == 0 {
-        return;
-    }
-    let slot = Duration::from_secs(block_time);
-    loop {
-        let since_genesis = owner::since_epoch().saturating_sub(Duration::from_secs(genesis_time));
-        let into_slot = since_genesis.as_nanos() % slot.as_nanos();
-        let rest = slot.as_nanos() - into_slot;
-        tokio::time::sleep(Duration::from_nanos(u64::try_from(rest).unwrap_or(u64::MAX))).await;
-        match owner.ask(|l1, now| l1.tick(now)).await {
-            Ok(()) | Err(Busy::Full) => {}
-            Err(Busy::Gone) => return,
-        }
-    }
 }

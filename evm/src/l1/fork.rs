@@ -3,9 +3,10 @@
 //! A reorg to below the finalized block is refused: an L1 that breaks that promise is another subject, and tests that need deep
 //! reorgs set the distance accordingly. A return to a snapshot is no event on the chain but a return in time, so it may.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256, U256};
 
 use super::{L1, Pool, Submission};
 use crate::chain::{ExecutedBlock, Unavailable};
@@ -18,6 +19,9 @@ pub(super) struct Snapshot {
     number: u64,
     pool: Pool,
     finalized: u64,
+    next_base_fee: Option<u64>,
+    /// Balances that were set since, while its block was the head, as they were before: a rollback to that block leaves them.
+    balances: BTreeMap<Address, U256>,
 }
 
 /// What a reorg did.
@@ -78,7 +82,7 @@ impl L1 {
         })
     }
 
-    /// Remembers the chain's head and the pool. Returns the snapshot's number.
+    /// Remembers the chain's head, the pool and the base fee that was set. Returns the snapshot's number.
     pub fn snapshot(&mut self) -> u64 {
         let head = self.chain.head();
         let snapshot = Snapshot {
@@ -86,6 +90,8 @@ impl L1 {
             number: head.number(),
             pool: self.pool.clone(),
             finalized: self.finalized,
+            next_base_fee: self.next_base_fee,
+            balances: BTreeMap::new(),
         };
         self.snapshots_taken += 1;
         self.snapshots.push_back((self.snapshots_taken, snapshot));
@@ -114,8 +120,21 @@ impl L1 {
             self.forks += 1;
             self.pool = snapshot.pool;
             self.finalized = snapshot.finalized;
+            self.next_base_fee = snapshot.next_base_fee;
+            for (address, balance) in snapshot.balances {
+                self.chain.set_balance(address, balance);
+            }
         }
         rolled_back
+    }
+
+    /// A balance is about to be set: snapshots of the head remember what it was.
+    pub(super) fn remember_balance(&mut self, address: Address) {
+        let before = self.chain.latest().account_or_empty(&address).balance;
+        let head = self.chain.head().hash();
+        for (_, snapshot) in self.snapshots.iter_mut().filter(|(_, snapshot)| snapshot.head == head) {
+            snapshot.balances.entry(address).or_insert(before);
+        }
     }
 
     fn drop_blocks(&mut self, depth: usize) -> Result<Vec<Arc<ExecutedBlock>>, ForkRefused> {

@@ -443,6 +443,44 @@ fn a_snapshot_brings_back_head_and_pool_once() {
 }
 
 #[test]
+fn a_snapshot_brings_back_balances_that_were_set_after_it() {
+    let mut l1 = stopped();
+    let [stranger, rich] = [Address::repeat_byte(0x77), account(0)];
+    let balances = |l1: &L1| [stranger, rich].map(|address| l1.chain().latest().account_or_empty(&address).balance);
+    let set = |l1: &mut L1, balance: u64| {
+        l1.set_balance(stranger, U256::from(balance));
+        l1.set_balance(rich, U256::from(balance));
+    };
+    // At the genesis block, which has nothing to undo, and at one that has.
+    for _ in 0..2 {
+        let before = balances(&l1);
+        let outer = l1.snapshot();
+        set(&mut l1, 5);
+        let inner = l1.snapshot();
+        set(&mut l1, 6);
+        l1.mine(GENESIS);
+        set(&mut l1, 7);
+        assert!(l1.revert(inner));
+        assert_eq!(balances(&l1), [U256::from(5); 2]);
+        set(&mut l1, 8);
+        assert!(l1.revert(outer));
+        assert_eq!(balances(&l1), before);
+        assert_eq!(l1.chain().latest().account(&stranger), None);
+        l1.mine(GENESIS);
+    }
+}
+
+#[test]
+fn a_snapshot_brings_back_the_base_fee_that_was_set() {
+    let mut l1 = stopped();
+    l1.set_next_base_fee(7);
+    let snapshot = l1.snapshot();
+    l1.mine(GENESIS);
+    assert!(l1.revert(snapshot));
+    assert_eq!(l1.mine(GENESIS).header.base_fee_per_gas, Some(7));
+}
+
+#[test]
 fn the_next_base_fee_can_be_set_once() {
     let mut l1 = stopped();
     l1.set_next_base_fee(7 * 1_000_000_000);

@@ -2,10 +2,14 @@
 //!
 //! A thread and not a task, because executing a block or a call takes up to a tenth of a second of pure computing. It ends when the last
 //! [`Owner`] is dropped.
+//!
+//! It keeps the time itself: it tells the L1 of each slot as it begins, and before each question, so that no number of questions
+//! that wait costs a slot its block.
 
+use std::sync::mpsc::{self, RecvTimeoutError, TrySendError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::l1::L1;
 
@@ -29,15 +33,25 @@ pub enum Busy {
 /// A handle to the L1.
 #[derive(Clone, Debug)]
 pub struct Owner {
-    questions: mpsc::Sender<Question>,
+    questions: mpsc::SyncSender<Question>,
 }
 
 impl Owner {
-    pub(super) fn start(mut l1: L1) -> std::io::Result<Self> {
-        let (questions, mut waiting) = mpsc::channel::<Question>(QUESTIONS_MAX);
+    /// Starts the thread. `clock` gives the time since 1970.
+    pub(super) fn start(mut l1: L1, clock: impl Fn() -> Duration + Send + 'static) -> std::io::Result<Self> {
+        let (questions, waiting) = mpsc::sync_channel::<Question>(QUESTIONS_MAX);
         let run = move || {
-            while let Some(question) = waiting.blocking_recv() {
-                question(&mut l1, now());
+            loop {
+                let question = match waiting.recv_timeout(until_next_slot(&l1, clock())) {
+                    Ok(question) => Some(question),
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Err(RecvTimeoutError::Disconnected) => return,
+                };
+                let now = clock().as_secs();
+                l1.tick(now);
+                if let Some(question) = question {
+                    question(&mut l1, now);
+                }
             }
         };
         std::thread::Builder::new().name("fusion-l1".into()).spawn(run)?;
@@ -58,20 +72,27 @@ impl Owner {
             let _ = reply.send(question(l1, now));
         });
         self.questions.try_send(question).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Busy::Full,
-            mpsc::error::TrySendError::Closed(_) => Busy::Gone,
+            TrySendError::Full(_) => Busy::Full,
+            TrySendError::Disconnected(_) => Busy::Gone,
         })?;
         answer.await.map_err(|_| Busy::Gone)
     }
+}
+
+/// How long the thread has nothing to do unless it is asked: to the end of the slot, for ever if blocks do not come by time.
+fn until_next_slot(l1: &L1, now: Duration) -> Duration {
+    let config = l1.config();
+    if config.block_time == 0 {
+        return Duration::MAX;
+    }
+    let slot = Duration::from_secs(config.block_time).as_nanos();
+    let since_genesis = now.saturating_sub(Duration::from_secs(config.chain.genesis_time));
+    let rest = slot - since_genesis.as_nanos() % slot;
+    Duration::from_nanos(u64::try_from(rest).unwrap_or(u64::MAX))
 }
 
 /// Time since 1970. A clock before that counts as 1970.
 pub(super) fn since_epoch() -> Duration {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.unwrap_or_default()
-}
-
-/// Seconds since 1970.
-pub(super) fn now() -> u64 {
-    since_epoch().as_secs()
 }

@@ -1,5 +1,9 @@
 //! Whatever is asked, there is an answer, and the chain lives on.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
 use jsonrpsee::RpcModule;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -7,8 +11,13 @@ use serde_json::{Value, json};
 use super::*;
 use crate::fixture::{Draft, GENESIS};
 
+/// A clock that stands still.
+fn stopped_clock() -> Duration {
+    Duration::from_secs(GENESIS)
+}
+
 fn module() -> (Owner, RpcModule<Owner>) {
-    let owner = Owner::start(L1::new(L1Config::dev(GENESIS))).unwrap();
+    let owner = Owner::start(L1::new(L1Config::dev(GENESIS)), stopped_clock).unwrap();
     let module = methods(&owner, crate::params::CHAIN_ID).unwrap();
     (owner, module)
 }
@@ -91,42 +100,34 @@ fn no_parameters_of_any_method_panic() {
     outcome.unwrap();
 }
 
-#[tokio::test]
-async fn a_full_queue_is_answered_with_busy() {
-    let owner = Owner::start(L1::new(L1Config::dev(GENESIS))).unwrap();
+/// Asks until the queue is full, while the thread stands at a question. What waits, and the one that opens the gate.
+async fn fill(owner: &Owner) -> (Vec<Waiting>, Waiting, std::sync::mpsc::SyncSender<()>) {
     let (open, gate) = std::sync::mpsc::sync_channel::<()>(1);
-    let blocker = tokio::spawn({
-        let owner = owner.clone();
-        async move { owner.ask(move |_, _| gate.recv().is_ok()).await }
-    });
-    tokio::task::yield_now().await;
+    let mut blocker = ask(owner, move |_| u64::from(gate.recv().is_ok()));
+    assert_eq!(poll_once(&mut blocker).await, None);
     let mut waiting = Vec::new();
-    let refused = loop {
-        let mut ask = Box::pin({
-            let owner = owner.clone();
-            async move { owner.ask(|_, _| ()).await }
-        });
-        // One poll puts the question into the queue, or not.
-        let polled = futures_poll(&mut ask).await;
-        match polled {
-            Some(Err(busy)) => break busy,
-            _ => waiting.push(ask),
+    loop {
+        let mut question = ask(owner, |l1| l1.chain().head().number());
+        match poll_once(&mut question).await {
+            Some(Err(Busy::Full)) => return (waiting, blocker, open),
+            Some(answer) => panic!("the thread stands, and answers {answer:?}"),
+            None => waiting.push(question),
         }
         assert!(waiting.len() < 2000, "the queue has no end");
-    };
-    assert_eq!(refused, Busy::Full);
-    open.send(()).unwrap();
-    assert_eq!(blocker.await.unwrap(), Ok(true));
-    for ask in waiting {
-        assert_eq!(ask.await, Ok(()));
     }
 }
 
-/// Polls a future once.
-async fn futures_poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+type Waiting = std::pin::Pin<Box<dyn Future<Output = Result<u64, Busy>>>>;
+
+fn ask(owner: &Owner, question: impl FnOnce(&mut L1) -> u64 + Send + 'static) -> Waiting {
+    let owner = owner.clone();
+    Box::pin(async move { owner.ask(move |l1, _| question(l1)).await })
+}
+
+/// One poll puts a question into the queue, or not.
+async fn poll_once(future: &mut Waiting) -> Option<Result<u64, Busy>> {
     std::future::poll_fn(|context| {
-        let polled = std::pin::Pin::new(&mut *future).poll(context);
-        std::task::Poll::Ready(match polled {
+        std::task::Poll::Ready(match future.as_mut().poll(context) {
             std::task::Poll::Ready(output) => Some(output),
             std::task::Poll::Pending => None,
         })
@@ -135,21 +136,72 @@ async fn futures_poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
 }
 
 #[tokio::test]
-async fn blocks_come_by_themselves_when_there_is_a_block_time() {
-    let mut config = ServeConfig::dev();
-    config.l1.block_time = 1;
-    let server = serve(config).await.unwrap();
-    let submission = Draft::default().submission();
-    let submitted = server.owner().ask(|l1, now| l1.submit(submission, now)).await;
-    let hash = submitted.unwrap().unwrap();
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    loop {
-        let mined = server.owner().ask(move |l1, _| l1.chain().place(&hash).is_some()).await;
-        if mined.unwrap() {
-            break;
-        }
-        assert!(std::time::Instant::now() < deadline, "no block within 20 s");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+async fn a_full_queue_is_answered_with_busy() {
+    let owner = Owner::start(L1::new(L1Config::dev(GENESIS)), stopped_clock).unwrap();
+    let (waiting, blocker, open) = fill(&owner).await;
+    open.send(()).unwrap();
+    assert_eq!(blocker.await, Ok(1));
+    for question in waiting {
+        assert_eq!(question.await, Ok(0));
     }
-    server.stop().await;
+}
+
+/// An L1 with a block each second, and its clock (ms since its genesis), which stands still unless it is set.
+fn by_the_second() -> (Owner, Arc<AtomicU64>) {
+    let time = Arc::new(AtomicU64::new(0));
+    let clock = {
+        let time = Arc::clone(&time);
+        move || Duration::from_millis(GENESIS * 1000 + time.load(Ordering::SeqCst))
+    };
+    let mut config = L1Config::dev(GENESIS);
+    config.block_time = 1;
+    (Owner::start(L1::new(config), clock).unwrap(), time)
+}
+
+#[tokio::test]
+async fn a_slot_has_its_block_however_full_the_queue_is() {
+    let (owner, time) = by_the_second();
+    let (waiting, blocker, open) = fill(&owner).await;
+    time.store(1000, Ordering::SeqCst);
+    open.send(()).unwrap();
+    blocker.await.unwrap();
+    for question in waiting {
+        assert_eq!(question.await, Ok(1), "the slot began before this was answered");
+    }
+}
+
+#[tokio::test]
+async fn a_question_sees_the_block_of_the_slot_in_which_it_is_asked() {
+    let (owner, time) = by_the_second();
+    let submission = Draft::default().submission();
+    let hash = owner.ask(|l1, now| l1.submit(submission, now)).await.unwrap().unwrap();
+    for (millis, mined) in [(999, None), (1000, Some(1)), (2500, Some(1))] {
+        time.store(millis, Ordering::SeqCst);
+        let place = owner.ask(move |l1, _| l1.chain().place(&hash).map(|(block, _)| block.number()));
+        assert_eq!(place.await.unwrap(), mined, "{millis} ms");
+    }
+    let head = owner.ask(|l1, now| (l1.chain().head().number(), l1.chain().head().header.timestamp, now));
+    assert_eq!(head.await.unwrap(), (2, GENESIS + 2, GENESIS + 2));
+}
+
+#[tokio::test]
+async fn blocks_come_by_themselves_when_there_is_a_block_time() {
+    // The thread looks at its clock: a millisecond before slot 1, in slot 1, in slot 7 at last. Nobody has asked it anything until then.
+    let (looked, looks) = std::sync::mpsc::sync_channel(16);
+    let times = [999, 1000, 7000].map(|millis| Duration::from_millis(GENESIS * 1000 + millis));
+    let next = AtomicU64::new(0);
+    let clock = move || {
+        let index = usize::try_from(next.fetch_add(1, Ordering::SeqCst)).unwrap();
+        // Nobody listens any more when the test is over.
+        let _ = looked.try_send(index);
+        times.get(index).copied().unwrap_or(times[2])
+    };
+    let mut config = L1Config::dev(GENESIS);
+    config.block_time = 1;
+    let owner = Owner::start(L1::new(config), clock).unwrap();
+    for index in 0..3 {
+        assert_eq!(looks.recv_timeout(Duration::from_secs(20)), Ok(index));
+    }
+    let slots = owner.ask(|l1, _| [1, 2].map(|number| l1.chain().block(number).map(|block| l1.slot(block))));
+    assert_eq!(slots.await.unwrap(), [Some(1), Some(7)]);
 }
