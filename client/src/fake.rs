@@ -310,6 +310,7 @@ fn module(served: Served) -> RpcModule<Served> {
                 height: 0,
                 lag: 0,
                 receipt,
+                settlement: None,
             })
         })
         .unwrap();

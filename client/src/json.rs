@@ -12,6 +12,7 @@ mod committee;
 mod hex;
 mod methods;
 mod receipt;
+mod settlement;
 
 pub use block::{BlockJson, CertificateJson, HeaderJson, L1OriginJson, LaneBodyJson, LaneJson, SignatureJson};
 pub use committee::{
@@ -23,6 +24,7 @@ pub use methods::{
     ReceiptStatusJson, ReceiptsParams, SendSyncParams, StatusJson, StreamJson, Timeout,
 };
 pub use receipt::{CursorJson, MerkleProofJson, ReceiptJson, RollupBlockJson};
+pub use settlement::{BatchJson, L1PlaceJson, NamespaceJson, SettlementJson};
 
 use fusion_types::{CommitteeError, GenesisError, SealError};
 

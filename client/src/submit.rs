@@ -243,11 +243,15 @@ impl Client {
                 }
             };
             match (answer.status, &answer.receipt) {
-                (ReceiptStatus::Final, Some(receipt)) => match self.check(receipt, rollup, transaction) {
-                    Ok(receipt) => return Ok(Preconfirmation::Final(Box::new(receipt))),
-                    Err(check) => failures.push(self.lies(index, check)),
-                },
-                (ReceiptStatus::Final, None) => failures.push(self.lies(index, "final without a receipt".to_owned())),
+                (ReceiptStatus::Final | ReceiptStatus::Posted | ReceiptStatus::Settled, Some(receipt)) => {
+                    match self.check(receipt, rollup, transaction) {
+                        Ok(receipt) => return Ok(Preconfirmation::Final(Box::new(receipt))),
+                        Err(check) => failures.push(self.lies(index, check)),
+                    }
+                }
+                (ReceiptStatus::Final | ReceiptStatus::Posted | ReceiptStatus::Settled, None) => {
+                    failures.push(self.lies(index, "final without a receipt".to_owned()));
+                }
                 (ReceiptStatus::Pending, _) => best = Some(Preconfirmation::Pending),
                 (ReceiptStatus::Behind, _) if best != Some(Preconfirmation::Pending) => {
                     best = Some(Preconfirmation::NotYet);

@@ -10,7 +10,10 @@ use alloy_primitives::{Address, B256, Bytes};
 use alloy_rlp::{Decodable, Encodable, RlpDecodable, RlpEncodable};
 use fusion_types::decode_exact;
 use fusion_types::limits::{BLOCK_BYTES_MAX, TRANSACTION_BYTES_MAX};
-use fusion_types::{BlockId, Certificate, DecidedBlock, DecodeError, Height, RollupId, Round, SealError, SealedBlock};
+use fusion_types::{
+    Attestation, BlockId, Certificate, DecidedBlock, DecodeError, Height, OFFER_PAYLOAD_BYTES_MAX, Offer, RollupId,
+    Round, SealError, SealedBlock,
+};
 
 use crate::certificates::{Polka, RoundCertificate};
 use crate::evidence::Evidence;
@@ -37,6 +40,10 @@ pub const FORWARDED_MAX: usize = 1024;
 const _: () = assert!(
     SYNC_BYTES_MAX > BLOCK_BYTES_MAX + 32 * 1024,
     "one block always fits a response"
+);
+const _: () = assert!(
+    SYNC_BYTES_MAX > OFFER_PAYLOAD_BYTES_MAX + 1024,
+    "an offer always fits a message"
 );
 const _: () = assert!(
     TRANSACTIONS_BYTES_MAX > TRANSACTION_BYTES_MAX,
@@ -140,6 +147,10 @@ pub enum Message {
     Transactions(Vec<Forwarded>),
     /// Two signatures that convict a validator.
     Evidence(Box<Evidence>),
+    /// A batch's bytes, from the member whose turn it is to make them.
+    Offer(Offer),
+    /// A member's signature of a batch.
+    Attestation(Box<Attestation>),
 }
 
 /// Why bytes are no message. Every variant is the sender's fault.
@@ -189,6 +200,8 @@ const SYNC_REQUEST: u8 = 8;
 const SYNC_RESPONSE: u8 = 9;
 const TRANSACTIONS: u8 = 10;
 const EVIDENCE: u8 = 11;
+const OFFER: u8 = 12;
+const ATTESTATION: u8 = 13;
 
 #[derive(RlpEncodable, RlpDecodable)]
 struct StatusFields {
@@ -227,9 +240,12 @@ impl Message {
                 Class::Votes
             }
             Self::Block(_) => Class::Bodies,
-            Self::BlockRequest { .. } | Self::SyncRequest { .. } | Self::SyncResponse { .. } | Self::Evidence(_) => {
-                Class::Sync
-            }
+            Self::BlockRequest { .. }
+            | Self::SyncRequest { .. }
+            | Self::SyncResponse { .. }
+            | Self::Evidence(_)
+            | Self::Offer(_)
+            | Self::Attestation(_) => Class::Sync,
             Self::Transactions(_) => Class::Transactions,
         }
     }
@@ -268,6 +284,8 @@ impl Message {
                 alloy_rlp::encode_list(transactions, &mut out);
             }
             Self::Evidence(evidence) => tagged(&mut out, EVIDENCE, evidence.as_ref()),
+            Self::Offer(offer) => tagged(&mut out, OFFER, offer),
+            Self::Attestation(attestation) => tagged(&mut out, ATTESTATION, attestation.as_ref()),
         }
         out.into()
     }
@@ -304,6 +322,8 @@ impl Message {
             }
             (Class::Sync, SYNC_RESPONSE) => decode_blocks(bytes, body)?,
             (Class::Sync, EVIDENCE) => Self::Evidence(Box::new(decode_exact(body)?)),
+            (Class::Sync, OFFER) => Self::Offer(decode_offer(bytes, body)?),
+            (Class::Sync, ATTESTATION) => Self::Attestation(Box::new(decode_exact(body)?)),
             (Class::Transactions, TRANSACTIONS) => Self::Transactions(decode_transactions(bytes, body)?),
             (class, tag) => return Err(WireError::Tag { tag, class }),
         };
@@ -369,6 +389,21 @@ fn decode_blocks(whole: &Bytes, body: &[u8]) -> Result<Message, WireError> {
         blocks.push(DecidedBlock { block, certificate });
     }
     Ok(Message::SyncResponse { from, blocks })
+}
+
+/// An offer whose payload shares the memory of `whole`.
+fn decode_offer(whole: &Bytes, mut body: &[u8]) -> Result<Offer, WireError> {
+    let mut fields = alloy_rlp::Header::decode_bytes(&mut body, true)?;
+    let attestation = Attestation::decode(&mut fields)?;
+    let payload = alloy_rlp::Header::decode_bytes(&mut fields, false)?;
+    if !body.is_empty() || !fields.is_empty() {
+        return Err(alloy_rlp::Error::UnexpectedLength.into());
+    }
+    if payload.is_empty() || payload.len() > OFFER_PAYLOAD_BYTES_MAX {
+        return Err(alloy_rlp::Error::Custom("payload of a batch is empty or larger than its limit").into());
+    }
+    let payload = slice(whole, payload);
+    Ok(Offer { attestation, payload })
 }
 
 /// Bytes of a [`DecidedBlock`] in a response: what a server adds up against [`SYNC_BYTES_MAX`].

@@ -17,11 +17,13 @@ use crate::exit::ExitError;
 
 mod fields;
 mod file;
+mod settlement;
 #[cfg(test)]
 mod tests;
 
 pub use fields::{documented, explain};
 pub use file::host_port;
+pub use settlement::Settlement;
 
 /// Name of the configuration file inside a home folder.
 pub const FILE_NAME: &str = "config.toml";
@@ -47,6 +49,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// `[storage]`
     pub storage: Storage,
+    /// `[settlement]`
+    pub settlement: Settlement,
     /// `[log]`
     pub log: Log,
     /// `[debug]`
@@ -387,12 +391,17 @@ impl Config {
             &mut self.keys.consensus,
             &mut self.keys.peer,
             &mut self.storage.guard_dir,
+            &mut self.settlement.attestation_key,
         ] {
             *path = home.join(&*path);
         }
-        for path in [&mut self.keys.password_file, &mut self.debug.record]
-            .into_iter()
-            .flatten()
+        for path in [
+            &mut self.keys.password_file,
+            &mut self.debug.record,
+            &mut self.settlement.poster_key,
+        ]
+        .into_iter()
+        .flatten()
         {
             *path = home.join(&*path);
         }
@@ -443,6 +452,7 @@ impl Config {
         {
             problems.push(format!("metrics.listen: {listen} is the address of rpc.listen"));
         }
+        problems.extend(self.settlement.problems());
         if let Err(error) = crate::logging::filter(&self.log.level) {
             problems.push(format!("log.level: {error}"));
         }

@@ -11,6 +11,9 @@ pub use cut::{BlockFacts, CutRule, Cutter};
 mod segment;
 pub use segment::{SegmentError, SegmentLane};
 
+mod contents;
+pub use contents::Contents;
+
 mod payload;
 pub use payload::{Payload, PayloadError, RollupPart};
 

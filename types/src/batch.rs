@@ -109,15 +109,7 @@ impl Batch {
     /// [`calldata_data`]). Epoch and number stand outside the batch as well, so that two attestations that contradict each
     /// other are proved with two hashes instead of two batches. The same batch in other data is no contradiction.
     pub fn attestation_digest(&self, domain: &BatchDomain, data: B256) -> B256 {
-        let kind = keccak256(format!(
-            "Attestation(uint64 epoch,uint64 number,Batch batch,bytes32 data){FIELDS}"
-        ));
-        let attestation = hash_words(&[kind, word(self.epoch.0), word(self.number), self.hash(), data]);
-        let mut hasher = Keccak256::new();
-        hasher.update([0x19, 0x01]);
-        hasher.update(domain.separator());
-        hasher.update(attestation);
-        hasher.finalize()
+        attestation_digest(domain, self.epoch, self.number, self.hash(), data)
     }
 
     /// The header as it is posted: big-endian numbers, 8 bytes each, `number ‖ epoch ‖ firstHeight ‖ lastHeight ‖ l1Number ‖
@@ -186,6 +178,19 @@ impl Batch {
             Err(BatchHeaderError::NotShortest)
         }
     }
+}
+
+/// EIP-712's digest of an attestation of the batch with this hash.
+pub(crate) fn attestation_digest(domain: &BatchDomain, epoch: Epoch, number: u64, batch: B256, data: B256) -> B256 {
+    let kind = keccak256(format!(
+        "Attestation(uint64 epoch,uint64 number,Batch batch,bytes32 data){FIELDS}"
+    ));
+    let attestation = hash_words(&[kind, word(epoch.0), word(number), batch, data]);
+    let mut hasher = Keccak256::new();
+    hasher.update([0x19, 0x01]);
+    hasher.update(domain.separator());
+    hasher.update(attestation);
+    hasher.finalize()
 }
 
 /// Why bytes are no batch's header.

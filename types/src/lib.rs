@@ -52,11 +52,17 @@ pub use certificate::{Certificate, CertificateError, CommitteeSignature};
 mod sealed;
 pub use sealed::{DecidedBlock, LaneHashes, SealError, SealedBlock};
 
+mod membership;
+pub use membership::{Membership, MembershipError};
+
 mod receipt;
 pub use receipt::{LaneReceipts, Receipt, ReceiptError};
 
 mod rollup;
 pub use rollup::{AbsenceError, Cursor, LaneAbsence, RollupBlock, StreamError};
+
+mod attestation;
+pub use attestation::{Attestation, OFFER_PAYLOAD_BYTES_MAX, Offer};
 
 mod batch;
 pub use batch::{

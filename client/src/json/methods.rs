@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{CertificateJson, CursorJson, Data, Hash, HeaderJson, ReceiptJson, RollupBlockJson};
+use super::{CertificateJson, CursorJson, Data, Hash, HeaderJson, ReceiptJson, RollupBlockJson, SettlementJson};
 
 /// A timeout in milliseconds: a JSON number, or the `0x` hex quantity that some wallets send (EIP-7966).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -63,6 +63,10 @@ pub enum ReceiptStatus {
     Pending,
     /// Decided: the receipt is complete.
     Final,
+    /// Its block is in a batch on L1.
+    Posted,
+    /// L1 has finalized that batch.
+    Settled,
 }
 
 /// Answer of `fusion_getReceipt`.
@@ -78,6 +82,9 @@ pub struct ReceiptStatusJson {
     /// The receipt, when final.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<ReceiptJson>,
+    /// Its batch on L1, when posted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settlement: Option<Box<SettlementJson>>,
 }
 
 /// Answer of `fusion_getStream`: blocks that continue the stream at the asked place, maybe none.

@@ -29,7 +29,7 @@ impl From<&MerkleProof> for MerkleProofJson {
 }
 
 impl MerkleProofJson {
-    fn decode(&self, path: &str) -> Result<MerkleProof, JsonError> {
+    pub(super) fn decode(&self, path: &str) -> Result<MerkleProof, JsonError> {
         Ok(MerkleProof {
             index: number(path, "index", self.index)?,
             count: number(path, "count", self.count)?,

@@ -58,8 +58,8 @@ impl Engine {
             }
             Message::BlockRequest { height, id } => self.serve_block(peer, height, id),
             Message::Block(block) => self.body(peer, block),
-            // The pool's business; the shell takes these out before.
-            Message::Transactions(_) => {}
+            // The pool's and settlement's business; the shell takes these out before.
+            Message::Transactions(_) | Message::Offer(_) | Message::Attestation(_) => {}
             Message::Proposal(_)
             | Message::Vote(_)
             | Message::Polka(_)

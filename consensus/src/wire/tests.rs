@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use alloy_primitives::{Address, B256, B512, Bytes};
 use fusion_types::{
-    Block, BlockId, Certificate, CommitteeSignature, DecidedBlock, Epoch, Header, Height, L1Origin, Lane, LaneBody,
-    NetworkId, RollupId, Round, SealedBlock, ValidatorId, VoteKind, merkle_root, transaction_hash,
+    Attestation, Block, BlockId, Certificate, CommitteeSignature, DecidedBlock, Epoch, Header, Height, L1Origin, Lane,
+    LaneBody, NetworkId, Offer, RollupId, Round, SealedBlock, ValidatorId, VoteKind, merkle_root, transaction_hash,
 };
 use proptest::prelude::*;
 
@@ -127,14 +127,26 @@ fn any_consensus_message() -> impl Strategy<Value = Message> {
 
 fn any_other_message() -> impl Strategy<Value = Message> {
     let numbers = (any::<u64>(), any::<u64>(), any::<u8>(), any::<bool>());
-    (0_u8..6, numbers, payloads()).prop_map(|(shape, (height, other, byte, flag), payloads)| {
+    (0_u8..8, numbers, payloads()).prop_map(|(shape, (height, other, byte, flag), payloads)| {
         let (height, id) = (Height(height), BlockId(B256::repeat_byte(byte)));
+        let attestation = Attestation {
+            epoch: Epoch(u64::from(flag)),
+            number: other,
+            batch: B256::repeat_byte(byte),
+            data: B256::with_last_byte(byte),
+            signature: B512::repeat_byte(byte),
+        };
         let forwarded = |payload: Vec<u8>| Forwarded {
             rollup: RollupId(other),
             payload: payload.into(),
             sender: flag.then_some(Address::repeat_byte(byte)),
         };
         match shape {
+            6 => Message::Attestation(Box::new(attestation)),
+            7 => Message::Offer(Offer {
+                attestation,
+                payload: payloads.concat().into_iter().chain([byte]).collect(),
+            }),
             0 => Message::Status {
                 tip: height,
                 tip_id: id,

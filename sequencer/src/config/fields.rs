@@ -50,7 +50,7 @@ pub(super) enum Slot<'a> {
 }
 
 /// Titles of the sections, in the order of the file.
-const SECTIONS: [(&str, &str); 10] = [
+const SECTIONS: [(&str, &str); 11] = [
     ("node", "The node itself. Relative paths start at the home folder."),
     (
         "keys",
@@ -78,6 +78,10 @@ const SECTIONS: [(&str, &str); 10] = [
         "Prometheus metrics at /metrics, health at /livez and /readyz.",
     ),
     ("storage", "Block log, index and sign guard."),
+    (
+        "settlement",
+        "Certified batches on Ethereum. Without endpoints this node takes no part in them: it attests and posts nothing.",
+    ),
     ("log", "Logs go to stderr."),
     (
         "debug",
@@ -322,6 +326,52 @@ pub(super) const FIELDS: &[Field] = &[
         key: "storage.recent_bytes",
         doc: "Memory for the most recent decided blocks, which are read most.",
         slot: |c| Slot::Number(&mut c.storage.recent_bytes, MIB, 4096 * MIB, "bytes"),
+    },
+    Field {
+        key: "settlement.l1",
+        doc: "JSON-RPC endpoints of L1, e.g. [\"https://l1.example.org\"]. Several of different operators, if you can.",
+        slot: |c| Slot::List(&mut c.settlement.l1),
+    },
+    Field {
+        key: "settlement.agree",
+        doc: "A claim about L1 counts when so many endpoints make it.",
+        slot: |c| Slot::Number(&mut c.settlement.agree, 1, 16, "endpoints"),
+    },
+    Field {
+        key: "settlement.inbox",
+        doc: "Address of the BatchInbox contract.",
+        slot: |c| Slot::Text(&mut c.settlement.inbox),
+    },
+    Field {
+        key: "settlement.inbox_block",
+        doc: "L1 block in which it was deployed: nothing before is read.",
+        slot: |c| Slot::Number(&mut c.settlement.inbox_block, 0, usize::MAX >> 1, "block"),
+    },
+    Field {
+        key: "settlement.attestation_key",
+        doc: "Key that signs batches: 32 bytes in hex. Registered on L1 with the consensus key. One running node per key, ever.",
+        slot: |c| Slot::Path(&mut c.settlement.attestation_key),
+    },
+    Field {
+        key: "settlement.poster_key",
+        doc: "Key of the L1 account that pays for posting: 32 bytes in hex, or a keystore of geth's form. An account for nothing\n\
+              else. \"\" leaves posting to the others.",
+        slot: |c| Slot::OptionalPath(&mut c.settlement.poster_key),
+    },
+    Field {
+        key: "settlement.poll_ms",
+        doc: "L1 is asked for news this often.",
+        slot: |c| Slot::Millis(&mut c.settlement.poll, 50, MINUTE_MS),
+    },
+    Field {
+        key: "settlement.rank_delay_ms",
+        doc: "Whoever is next in turn posts a batch that did not come after so long: three slots of Ethereum.",
+        slot: |c| Slot::Millis(&mut c.settlement.rank_delay, 100, 60 * MINUTE_MS),
+    },
+    Field {
+        key: "settlement.turn_ms",
+        doc: "Whoever is next in turn encodes a batch that is not certified after so long.",
+        slot: |c| Slot::Millis(&mut c.settlement.turn, 100, 10 * MINUTE_MS),
     },
     Field {
         key: "log.format",

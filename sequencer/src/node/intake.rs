@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fusion_consensus::{Message, PeerId};
 use fusion_mempool::PoolTransaction;
+use fusion_settlement::settler::Said;
 use fusion_types::Genesis;
 use tokio::sync::mpsc;
 
@@ -63,6 +64,7 @@ impl Inboxes {
         bodies: mpsc::Receiver<NetworkEvent>,
         bulk: mpsc::Receiver<NetworkEvent>,
         recorder: Recorder,
+        settlement: mpsc::Sender<Said>,
     ) -> Self {
         let members = genesis
             .committee()
@@ -75,6 +77,7 @@ impl Inboxes {
             members,
             network,
             recorder,
+            settlement,
         });
         let (bodies_in, bodies_out) = mpsc::channel(BODIES_MAX);
         let (bulk_in, bulk_out) = mpsc::channel(BULK_MAX);
@@ -101,6 +104,7 @@ struct Decoder {
     members: BTreeSet<PeerId>,
     network: Arc<Network>,
     recorder: Recorder,
+    settlement: mpsc::Sender<Said>,
 }
 
 impl Decoder {
@@ -131,6 +135,11 @@ impl Decoder {
         }
         match self.decode(PeerId(peer.0), class, frame) {
             Ok(Decoded::Message(message)) => Some(Inbound::Message(PeerId(peer.0), message, credit)),
+            Ok(Decoded::Settlement(said)) => {
+                // A node that does not settle has nobody there; a full queue is no harm, for members repeat themselves.
+                drop(self.settlement.try_send(said));
+                None
+            }
             Ok(Decoded::Transactions(transactions, by_member)) => {
                 Some(Inbound::Transactions(transactions, by_member, credit))
             }
@@ -143,10 +152,16 @@ impl Decoder {
 
     fn decode(&self, peer: PeerId, class: Class, frame: Bytes) -> Result<Decoded, String> {
         let message = Message::decode(consensus_class(class), &frame.into()).map_err(|error| error.to_string())?;
-        let Message::Transactions(forwarded) = message else {
-            return Ok(Decoded::Message(message));
-        };
         let member = self.members.contains(&peer);
+        let forwarded = match message {
+            Message::Transactions(forwarded) => forwarded,
+            Message::Offer(_) | Message::Attestation(_) if !member => {
+                return Err("a batch from a node that is no member".to_owned());
+            }
+            Message::Offer(offer) => return Ok(Decoded::Settlement(Said::Offer(offer))),
+            Message::Attestation(attestation) => return Ok(Decoded::Settlement(Said::Attestation(*attestation))),
+            other => return Ok(Decoded::Message(other)),
+        };
         let mut transactions = Vec::with_capacity(forwarded.len());
         for item in forwarded {
             let rollup = self
@@ -163,6 +178,7 @@ impl Decoder {
 
 enum Decoded {
     Message(Message),
+    Settlement(Said),
     Transactions(Vec<PoolTransaction>, bool),
 }
 

@@ -200,6 +200,7 @@ async fn get_receipt(rpc: &Rpc, params: &Params<'_>, extensions: &Extensions) ->
         height: height.0,
         lag,
         receipt,
+        settlement: None,
     };
     let place = if waiting == Some(true) {
         // The pool knows it: whether the index does yet is no reason to wait.

@@ -52,7 +52,7 @@ pub(crate) const OVERHEAD_BYTES_MAX: usize =
 const LIST_BYTES: usize = 5;
 
 /// Under which the blocks themselves stand.
-const BLOCKS: RollupId = RollupId(0);
+pub(crate) const BLOCKS: RollupId = RollupId(0);
 
 /// Why bytes are no payload, or not the one that continues a state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
