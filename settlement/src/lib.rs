@@ -1,6 +1,13 @@
 //! Settlement: decided blocks become certified batches on Ethereum, and from Ethereum alone they come back.
 //!
-//! What is here so far is the [`batcher`]. Nothing speaks to L1, holds a key or keeps a clock yet. The batch itself and its
-//! hashes are `fusion_types::Batch`, the contracts that check it are in `contracts/`.
+//! - [`batcher`]: which blocks are a batch and what it carries. Pure;
+//! - [`contracts`]: the contracts of `contracts/`, encoded and decoded;
+//! - [`l1`]: one node of L1, and a key.
+//!
+//! The batch itself and its hashes are `fusion_types::Batch`, the contracts that check it are in `contracts/`.
 
 pub mod batcher;
+
+pub mod contracts;
+
+pub mod l1;
