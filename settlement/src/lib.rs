@@ -2,7 +2,8 @@
 //!
 //! - [`batcher`]: which blocks are a batch and what it carries. Pure;
 //! - [`contracts`]: the contracts of `contracts/`, encoded and decoded;
-//! - [`l1`]: one node of L1, and a key.
+//! - [`l1`]: one node of L1, and a key;
+//! - [`deploy()`]: a new network's contracts.
 //!
 //! The batch itself and its hashes are `fusion_types::Batch`, the contracts that check it are in `contracts/`.
 
@@ -11,3 +12,6 @@ pub mod batcher;
 pub mod contracts;
 
 pub mod l1;
+
+pub mod deploy;
+pub use deploy::deploy;
