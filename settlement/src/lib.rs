@@ -8,6 +8,9 @@
 //! - [`watcher`]: what stands on L1; [`records`]: the batches that L1 has finalized;
 //! - [`settler`]: the task that owns all of these.
 //!
+//! Below them: [`contracts`], the contracts of `contracts/` encoded and decoded; [`l1`], one node of L1, and a key;
+//! [`deploy()`], a new network's contracts.
+//!
 //! The batch itself and its hashes are `fusion_types::Batch`, the contracts that check it are in `contracts/`.
 
 pub mod batcher;
@@ -20,3 +23,9 @@ pub mod guard;
 pub mod records;
 pub mod settler;
 pub mod watcher;
+
+pub mod contracts;
+pub mod l1;
+
+pub mod deploy;
+pub use deploy::deploy;

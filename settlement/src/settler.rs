@@ -11,18 +11,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alloy_primitives::{B256, B512, Bytes};
-use alloy_signer::SignerSync;
-use alloy_signer_local::PrivateKeySigner;
 use fusion_types::{Attestation, Committee, Height, NetworkId, Offer, SealedBlock};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-use crate::attestor::{Attestor, AttestorConfig, Certified, Input, Output};
+use crate::attestor::{Attestor, AttestorConfig, Certified, Input, Output, pack};
 use crate::batcher::{CutRule, Payload};
 use crate::cutting::{Cut, CutBatch, Cutting};
 use crate::data::blob_data_of;
 use crate::guard::{GuardFile, GuardFileError};
+use crate::l1::L1Key;
 use crate::records::{Record, Records, RecordsError};
 use crate::watcher::{InboxView, Post};
 
@@ -71,7 +70,7 @@ pub struct SettlerConfig {
 #[derive(Debug)]
 pub struct AttestationKey {
     /// The key.
-    pub signer: PrivateKeySigner,
+    pub signer: L1Key,
     /// What it signed.
     pub guard: GuardFile,
 }
@@ -308,13 +307,8 @@ impl Settler {
             }
         }
         let digest = attestation.digest(&self.config.attestor.domain);
-        match key.signer.sign_hash_sync(&digest) {
-            Ok(signature) => {
-                attestation.signature = crate::attestor::pack(&signature);
-                self.step(Input::Signed(attestation));
-            }
-            Err(error) => tracing::error!(%error, "a batch cannot be signed"),
-        }
+        attestation.signature = pack(&key.signer.sign(&digest));
+        self.step(Input::Signed(attestation));
     }
 
     fn certified(&mut self, certified: Certified) {
