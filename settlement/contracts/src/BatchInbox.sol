@@ -177,8 +177,11 @@ contract BatchInbox is NamespaceProofs, ForcedQueue, EmergencyPause {
         }
     }
 
-    /// The cursor moves on within the queue, and past every item that is due at the batch's L1 origin, or at least
-    /// FORCED_PER_BATCH of them. What was escaped is not due any more. Sets the accumulator where the cursor moves.
+    /// The cursor moves on within the queue, and past every item that is due at the batch's L1 origin, or by at least
+    /// FORCED_PER_BATCH items. What was escaped is not due any more. Sets the accumulator where the cursor moves.
+    ///
+    /// The cap counts from the certified cursor, which only batches move: an escape that comes between a batch's
+    /// signatures and its post may only take due items away.
     function checkForced(Batch memory batch, Cursor memory current) private view {
         uint64 forcedTo = batch.forcedTo;
         if (forcedTo < current.forcedTo || forcedTo > current.forcedTail) {
@@ -186,9 +189,8 @@ contract BatchInbox is NamespaceProofs, ForcedQueue, EmergencyPause {
         }
         if (forcedTo != current.forcedTo) batch.forcedHash = forcedItem[uint32(forcedTo) - 1];
         if (forcedTo == current.forcedTail) return;
-        uint64 head = forcedHead(current);
-        uint64 next = forcedTo > head ? forcedTo : head;
-        if (next != current.forcedTail && next - head < FORCED_PER_BATCH) {
+        uint64 next = forcedTo > current.escapedTo ? forcedTo : current.escapedTo;
+        if (next != current.forcedTail && forcedTo - current.forcedTo < FORCED_PER_BATCH) {
             uint256 dueAt = forcedBlock(forcedItem[uint32(next)]) + forcedBlocks;
             if (batch.l1Number >= dueAt) revert ForcedInclusionDue(next, dueAt, batch.l1Number);
         }

@@ -285,6 +285,7 @@ contract BatchInboxTest is Fixture {
         vm.prank(GUARDIAN);
         inbox.pause();
         force(901, "a");
+        advance(FORCED_BLOCKS);
         inbox.escape(1);
         assertEq(inbox.cursor().escapedTo, 1, "escaped");
     }
