@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 import {ICertificateVerifier} from "./ICertificateVerifier.sol";
-import {CommitteeStore} from "./CommitteeStore.sol";
+import {BadParameter, CommitteeStore} from "./CommitteeStore.sol";
 import {EmergencyPause, Paused} from "./EmergencyPause.sol";
 import {ForcedQueue} from "./ForcedQueue.sol";
 import {Cursor} from "./InboxState.sol";
@@ -47,6 +47,12 @@ contract BatchInbox is NamespaceProofs, ForcedQueue, EmergencyPause {
     /// Holds the hashes of the last 8191 blocks. Source: EIP-2935.
     address private constant HISTORY = 0x0000F90827F1C53a10cb7A02335B175320002935;
     uint256 private constant LAST_HEIGHT_MAX = type(uint48).max;
+    /// An epoch is kept in 48 bits, and there are fewer epochs than batches, which are counted in 32.
+    uint256 private constant GENESIS_EPOCH_MAX = type(uint32).max;
+    /// The fee doubles less than 128 times.
+    uint256 private constant FORCED_FEE_MAX = type(uint128).max;
+    /// Seconds of a slot of L1.
+    uint256 private constant SLOT = 12;
 
     CommitteeStore public immutable registry;
     bytes32 public immutable network;
@@ -87,6 +93,13 @@ contract BatchInbox is NamespaceProofs, ForcedQueue, EmergencyPause {
         )
         EmergencyPause(parameters.guardian)
     {
+        if (parameters.genesisEpoch > GENESIS_EPOCH_MAX) revert BadParameter(parameters.genesisEpoch);
+        if (parameters.treasury == address(0)) revert BadParameter(0);
+        if (parameters.forcedFee > FORCED_FEE_MAX) revert BadParameter(parameters.forcedFee);
+        // Else a pause alone would open the escape. Without a guardian there is no pause.
+        if (parameters.guardian != address(0) && parameters.escapeBlocks * SLOT <= PAUSE) {
+            revert BadParameter(parameters.escapeBlocks);
+        }
         registry = registry_;
         network = registry_.network();
         domain = Eip712.domain(address(this));

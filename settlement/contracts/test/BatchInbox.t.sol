@@ -59,6 +59,30 @@ contract BatchInboxTest is Fixture {
         other.post(headerOf(batch), certificate);
     }
 
+    function deployed(Parameters memory parameters) private returns (BatchInbox) {
+        return new BatchInbox(registry, parameters);
+    }
+
+    function test_parameters_that_cannot_work_are_refused() public {
+        bytes32 committee = registry.committeeHash(0, 1, roster());
+        // 12 hours of slots: a pause alone would open the escape.
+        vm.expectRevert(abi.encodeWithSelector(BadParameter.selector, 3600));
+        deployed(Parameters(committee, 0, GUARDIAN, TREASURY, 64, 3600, FEE));
+        deployed(Parameters(committee, 0, GUARDIAN, TREASURY, 64, 3601, FEE));
+        // No guardian, no pause: a devnet may be as quick as it likes.
+        deployed(Parameters(committee, 0, address(0), TREASURY, 2, 1, 0));
+        vm.expectRevert(abi.encodeWithSelector(BadParameter.selector, 0));
+        deployed(Parameters(committee, 0, GUARDIAN, address(0), 64, 7200, FEE));
+        uint256 most = type(uint128).max;
+        vm.expectRevert(abi.encodeWithSelector(BadParameter.selector, most + 1));
+        deployed(Parameters(committee, 0, GUARDIAN, TREASURY, 64, 7200, most + 1));
+        uint64 epoch = uint64(type(uint32).max) + 1;
+        registry.install(epoch, 1, roster());
+        committee = registry.committeeHash(epoch, 1, roster());
+        vm.expectRevert(abi.encodeWithSelector(BadParameter.selector, epoch));
+        deployed(Parameters(committee, epoch, GUARDIAN, TREASURY, 64, 7200, FEE));
+    }
+
     function testFuzz_heights_have_no_gap(uint64 first, uint64 last_) public {
         Batch memory batch = nextBatch();
         batch.firstHeight = first;

@@ -9,8 +9,11 @@ interface Vm {
     function roll(uint256) external;
     function chainId(uint256) external;
     function etch(address, bytes calldata) external;
+    function load(address, bytes32) external view returns (bytes32);
+    function store(address, bytes32, bytes32) external;
     function expectRevert(bytes4) external;
     function expectRevert(bytes calldata) external;
+    function expectEmit(address) external;
     function addr(uint256) external pure returns (address);
     function sign(uint256, bytes32) external pure returns (uint8, bytes32, bytes32);
     function blobhashes(bytes32[] calldata) external;

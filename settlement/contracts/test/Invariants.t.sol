@@ -163,7 +163,7 @@ contract InvariantsTest is FTest {
         uint256 living;
         for (uint256 i = 0; i < actor.joined(); i++) {
             Status status = actor.memberNumber(i).status;
-            if (status != Status.Withdrawn && status != Status.Slashed) living++;
+            if (status == Status.Registered || status == Status.Active) living++;
         }
         assertEq(actor.registryOf().living(), living, "living");
     }
