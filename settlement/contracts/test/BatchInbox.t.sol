@@ -111,9 +111,15 @@ contract BatchInboxTest is Fixture {
     function test_origin_out_of_the_opcodes_reach_is_checked_by_the_history_contract() public {
         Batch memory batch = nextBatch();
         batch.l1Hash = keccak256("as the history contract has it");
-        // Returns the hash of that text whatever it is asked: PUSH32 hash, PUSH0, MSTORE, PUSH1 32, PUSH0, RETURN.
-        bytes memory code = abi.encodePacked(hex"7f", batch.l1Hash, hex"5f5260205ff3");
-        vm.etch(0x0000F90827F1C53a10cb7A02335B175320002935, code);
+        // As the contract of EIP-2935 it takes 32 bytes, the block's number, and reverts on all else: CALLDATASIZE, PUSH1 32,
+        // EQ, PUSH0, CALLDATALOAD, PUSH8 number, EQ, AND, PUSH1 23, JUMPI, PUSH0, PUSH0, REVERT, JUMPDEST, PUSH32 hash, PUSH0,
+        // MSTORE, PUSH1 32, PUSH0, RETURN. An answer that does not come is no answer: the next lines would post the fork.
+        vm.etch(
+            0x0000F90827F1C53a10cb7A02335B175320002935,
+            abi.encodePacked(
+                hex"366020145f3567", batch.l1Number, hex"14166017575f5ffd5b7f", batch.l1Hash, hex"5f5260205ff3"
+            )
+        );
         advance(300);
         bytes32 right = batch.l1Hash;
         batch.l1Hash = keccak256("fork");

@@ -15,6 +15,8 @@ interface Vm {
     function expectRevert(bytes calldata) external;
     function expectEmit(address) external;
     function addr(uint256) external pure returns (address);
+    function computeCreateAddress(address, uint256) external pure returns (address);
+    function getNonce(address) external view returns (uint64);
     function sign(uint256, bytes32) external pure returns (uint8, bytes32, bytes32);
     function blobhashes(bytes32[] calldata) external;
     function readFile(string calldata) external view returns (string memory);

@@ -109,13 +109,14 @@ contract RegistryTest is Fixture {
     }
 
     function test_ed25519_keys_that_no_node_can_use_are_refused() public {
-        bytes32[6] memory bad = [
+        bytes32[7] memory bad = [
             bytes32(0), // y = 0, order 4
             bytes32(uint256(1) << 248), // y = 1, the identity
             bytes32(uint256(2) << 248), // y = 2 has no x
             0x26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05, // order 8
             0xc7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a, // order 8
-            0xeeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f // y = p + 1, not canonical
+            0xeeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f, // y = p + 1, not canonical
+            0xf0ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f // y = p + 3, else a good point
         ];
         vm.deal(operatorOf(4), 10 * BOND);
         for (uint256 i = 0; i < bad.length; i++) {
