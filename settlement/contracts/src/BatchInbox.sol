@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 import {ICertificateVerifier} from "./ICertificateVerifier.sol";
-import {CommitteeStore} from "./CommitteeStore.sol";
+import {BadParameter, CommitteeStore} from "./CommitteeStore.sol";
 import {EmergencyPause, Paused} from "./EmergencyPause.sol";
 import {ForcedQueue} from "./ForcedQueue.sol";
 import {Cursor} from "./InboxState.sol";
@@ -47,6 +47,12 @@ contract BatchInbox is NamespaceProofs, ForcedQueue, EmergencyPause {
     /// Holds the hashes of the last 8191 blocks. Source: EIP-2935.
     address private constant HISTORY = 0x0000F90827F1C53a10cb7A02335B175320002935;
     uint256 private constant LAST_HEIGHT_MAX = type(uint48).max;
+    /// An epoch is kept in 48 bits, and there are fewer epochs than batches, which are counted in 32.
+    uint256 private constant GENESIS_EPOCH_MAX = type(uint32).max;
+    /// The fee doubles less than 128 times.
+    uint256 private constant FORCED_FEE_MAX = type(uint128).max;
+    /// Seconds of a slot of L1.
+    uint256 private constant SLOT = 12;
 
     CommitteeStore public immutable registry;
     bytes32 public immutable network;
@@ -87,6 +93,13 @@ contract BatchInbox is NamespaceProofs, ForcedQueue, EmergencyPause {
         )
         EmergencyPause(parameters.guardian)
     {
+        if (parameters.genesisEpoch > GENESIS_EPOCH_MAX) revert BadParameter(parameters.genesisEpoch);
+        if (parameters.treasury == address(0)) revert BadParameter(0);
+        if (parameters.forcedFee > FORCED_FEE_MAX) revert BadParameter(parameters.forcedFee);
+        // Else a pause alone would open the escape. Without a guardian there is no pause.
+        if (parameters.guardian != address(0) && parameters.escapeBlocks * SLOT <= PAUSE) {
+            revert BadParameter(parameters.escapeBlocks);
+        }
         registry = registry_;
         network = registry_.network();
         domain = Eip712.domain(address(this));
@@ -177,8 +190,11 @@ contract BatchInbox is NamespaceProofs, ForcedQueue, EmergencyPause {
         }
     }
 
-    /// The cursor moves on within the queue, and past every item that is due at the batch's L1 origin, or at least
-    /// FORCED_PER_BATCH of them. What was escaped is not due any more. Sets the accumulator where the cursor moves.
+    /// The cursor moves on within the queue, and past every item that is due at the batch's L1 origin, or by at least
+    /// FORCED_PER_BATCH items. What was escaped is not due any more. Sets the accumulator where the cursor moves.
+    ///
+    /// The cap counts from the certified cursor, which only batches move: an escape that comes between a batch's
+    /// signatures and its post may only take due items away.
     function checkForced(Batch memory batch, Cursor memory current) private view {
         uint64 forcedTo = batch.forcedTo;
         if (forcedTo < current.forcedTo || forcedTo > current.forcedTail) {
@@ -186,9 +202,8 @@ contract BatchInbox is NamespaceProofs, ForcedQueue, EmergencyPause {
         }
         if (forcedTo != current.forcedTo) batch.forcedHash = forcedItem[uint32(forcedTo) - 1];
         if (forcedTo == current.forcedTail) return;
-        uint64 head = forcedHead(current);
-        uint64 next = forcedTo > head ? forcedTo : head;
-        if (next != current.forcedTail && next - head < FORCED_PER_BATCH) {
+        uint64 next = forcedTo > current.escapedTo ? forcedTo : current.escapedTo;
+        if (next != current.forcedTail && forcedTo - current.forcedTo < FORCED_PER_BATCH) {
             uint256 dueAt = forcedBlock(forcedItem[uint32(next)]) + forcedBlocks;
             if (batch.l1Number >= dueAt) revert ForcedInclusionDue(next, dueAt, batch.l1Number);
         }

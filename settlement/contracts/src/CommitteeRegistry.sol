@@ -4,7 +4,7 @@ pragma solidity 0.8.37;
 import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
 import {Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
-import {CommitteeStore} from "./CommitteeStore.sol";
+import {BadParameter, CommitteeStore} from "./CommitteeStore.sol";
 import {ICertificateVerifier} from "./ICertificateVerifier.sol";
 import {Bls12381} from "./lib/Bls12381.sol";
 import {EcdsaLib} from "./lib/EcdsaLib.sol";
@@ -40,7 +40,10 @@ struct Member {
     uint64 exitBlock;
     /// Unix time from which the bond may be withdrawn.
     uint64 withdrawableAt;
+    /// Released because the chain stood still, before the exit took effect.
+    bool provisional;
     bytes32 consensusKey;
+    /// Of a slashed member: the id of the fault, in a slot that is paid for already.
     bytes32 peerKey;
     /// keccak256 of the packed BLS key; zero where there is none.
     bytes32 blsKey;
@@ -72,6 +75,13 @@ interface ICommitteeClock {
     /// The L1 block of the last batch.
     function postedBlock() external view returns (uint64);
     function network() external view returns (bytes32);
+    function registry() external view returns (address);
+}
+
+/// What the registry has to know of the evidence contract.
+interface IEvidence {
+    function registry() external view returns (address);
+    function inbox() external view returns (address);
 }
 
 error AlreadyWired();
@@ -93,7 +103,10 @@ error ExitNotEffective(uint64 exitBlock, uint64 committeeFixedAt);
 error AlreadySlashed(address attestation);
 error TransferFailed(address to, uint256 amount);
 error WrongNetwork(bytes32 expected, bytes32 got);
-error BadParameter(uint256 value);
+/// An inbox or evidence contract that was made for other contracts.
+error NotOfThisNetwork(address part);
+/// Released because no batch came; then one did, so that the exit has to take effect and the member be released anew.
+error StallEnded(address attestation);
 
 /// Who may be in the committee, with what keys and what bond.
 ///
@@ -108,7 +121,8 @@ contract CommitteeRegistry is CommitteeStore, Ownable2Step, ReentrancyGuardTrans
         "Registration(bytes32 network,address operator,address attestation,bytes32 consensusKey,bytes32 peerKey,"
         "bytes32 blsKey)"
     );
-    /// Most members that hold a place. A place costs its holder the least bond.
+    /// Most members that hold a place: what a node compares when it chooses a committee. A place costs its holder the least
+    /// bond, and is free as soon as the member exits, is sent out or is slashed.
     uint256 public constant MEMBERS_MAX = 4096;
     /// The reporter's share of a slashed bond, in 1/10,000. The rest is burned, so that nobody gains by reporting itself.
     uint256 public constant REWARD_BPS = 1000;
@@ -129,7 +143,7 @@ contract CommitteeRegistry is CommitteeStore, Ownable2Step, ReentrancyGuardTrans
     address public evidence;
     /// Number of the next change: events count from 0 without a gap.
     uint64 public changes;
-    /// Members that hold a place: registered, active, exiting or unbonding.
+    /// Members that hold a place: registered or active.
     uint32 public living;
     bool public permissionless;
     /// Unix time from which the switch may be made; zero where it is not announced.
@@ -184,11 +198,14 @@ contract CommitteeRegistry is CommitteeStore, Ownable2Step, ReentrancyGuardTrans
 
     // ---- the owner's ----
 
-    /// Names the inbox and the evidence contract, once: all three need each other's address.
+    /// Names the inbox and the evidence contract, once: all three need each other's address, and have to name each other.
     function wire(ICommitteeClock inbox_, address evidence_) external onlyOwner {
         if (evidence != address(0)) revert AlreadyWired();
         if (evidence_ == address(0)) revert BadParameter(0);
         if (inbox_.network() != network) revert WrongNetwork(network, inbox_.network());
+        if (inbox_.registry() != address(this)) revert NotOfThisNetwork(address(inbox_));
+        IEvidence parts = IEvidence(evidence_);
+        if (parts.registry() != address(this) || parts.inbox() != address(inbox_)) revert NotOfThisNetwork(evidence_);
         inbox = inbox_;
         evidence = evidence_;
         emit Wired(address(inbox_), evidence_);
@@ -296,30 +313,31 @@ contract CommitteeRegistry is CommitteeStore, Ownable2Step, ReentrancyGuardTrans
 
     /// Starts the unbonding of a member whose exit has taken effect: the present committee was decided on with the exit
     /// known, so neither it nor a later one has this member. Anybody may. A chain that posts nothing for the length of
-    /// UNBONDING keeps nobody.
+    /// UNBONDING keeps nobody; if it goes on, who was released for that is in its committee still, and is released anew
+    /// when the exit takes effect.
     function release(address attestation) external {
         Member storage member = members[attestation];
-        if (member.status != Status.Exiting) revert WrongStatus(attestation, member.status);
         uint64 fixedAt = inbox.committeeFixedAt();
-        bool stalled = block.number > uint256(inbox.postedBlock()) + unbonding / SLOT;
-        if (fixedAt < member.exitBlock && !stalled) {
-            revert ExitNotEffective(member.exitBlock, fixedAt);
-        }
+        bool effective = fixedAt >= member.exitBlock;
+        bool anew = member.status == Status.Unbonding && member.provisional && effective;
+        if (member.status != Status.Exiting && !anew) revert WrongStatus(attestation, member.status);
+        if (!effective && !stalled()) revert ExitNotEffective(member.exitBlock, fixedAt);
         member.status = Status.Unbonding;
+        member.provisional = !effective;
         member.withdrawableAt = uint64(block.timestamp) + unbonding;
         emit UnbondingStarted(changes++, attestation, member.withdrawableAt);
     }
 
-    /// Pays the bond out after the unbonding.
+    /// Pays the bond out after the unbonding, to who was released for a stall only if it lasts.
     function withdraw(address attestation, address payable to) external nonReentrant {
         Member storage member = members[attestation];
         if (member.operator != msg.sender) revert NotOperator(msg.sender, member.operator);
         if (member.status != Status.Unbonding) revert WrongStatus(attestation, member.status);
         if (block.timestamp < member.withdrawableAt) revert TooEarly(block.timestamp, member.withdrawableAt);
+        if (member.provisional && !stalled()) revert StallEnded(attestation);
         uint256 amount = member.bond;
         member.bond = 0;
         member.status = Status.Withdrawn;
-        living--;
         emit BondWithdrawn(changes++, attestation, to, amount);
         pay(to, amount);
     }
@@ -327,25 +345,27 @@ contract CommitteeRegistry is CommitteeStore, Ownable2Step, ReentrancyGuardTrans
     // ---- slashing ----
 
     /// Takes the whole bond of a member that signed against itself, once for ever. `standing` is the L1 block from which the
-    /// reporter's claim counts; within CLAIM_BLOCKS of the first report, an earlier standing takes the reward over.
-    function slash(address attestation, address reporter, uint256 standing) external {
+    /// reporter's claim counts; within CLAIM_BLOCKS of the first report, an earlier standing on the same fault takes the
+    /// reward over.
+    function slash(address attestation, address reporter, uint256 standing, bytes32 faultId) external {
         if (msg.sender != evidence) revert NotEvidence(msg.sender);
         Member storage member = members[attestation];
         Status status = member.status;
         if (status == Status.Slashed) {
             bool open = member.bond != 0 && block.number <= uint256(member.reportedAt) + CLAIM_BLOCKS;
-            if (!open || standing >= member.standing) revert AlreadySlashed(attestation);
+            if (!open || standing >= member.standing || faultId != member.peerKey) revert AlreadySlashed(attestation);
             member.reporter = reporter;
             member.standing = uint32(standing);
             emit ReporterReplaced(attestation, reporter, uint32(standing));
             return;
         }
         if (status == Status.None || status == Status.Withdrawn) revert WrongStatus(attestation, status);
+        if (status == Status.Registered || status == Status.Active) living--;
         member.status = Status.Slashed;
         member.reporter = reporter;
         member.standing = uint32(standing);
         member.reportedAt = uint32(block.number);
-        living--;
+        member.peerKey = faultId;
         emit MemberSlashed(changes++, attestation, reporter, member.bond);
     }
 
@@ -401,11 +421,17 @@ contract CommitteeRegistry is CommitteeStore, Ownable2Step, ReentrancyGuardTrans
 
     // ---- inside ----
 
+    /// Whether no batch came for the length of UNBONDING.
+    function stalled() private view returns (bool) {
+        return block.number > uint256(inbox.postedBlock()) + unbonding / SLOT;
+    }
+
     function exit(address attestation, bool byOwner) private {
         Member storage member = members[attestation];
         if (member.status != Status.Registered && member.status != Status.Active) {
             revert WrongStatus(attestation, member.status);
         }
+        living--;
         member.status = Status.Exiting;
         member.exitBlock = uint64(block.number);
         emit ExitRequested(changes++, attestation, byOwner);

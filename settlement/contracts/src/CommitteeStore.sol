@@ -4,6 +4,8 @@ pragma solidity 0.8.37;
 import {CommitteeCode} from "./lib/CommitteeCode.sol";
 import {ICertificateVerifier} from "./ICertificateVerifier.sol";
 
+/// A deployment was asked for with a value that cannot work.
+error BadParameter(uint256 value);
 error UnknownScheme(uint8 scheme);
 error SchemeTaken(uint8 scheme);
 /// The key at `index` of the roster was never registered.

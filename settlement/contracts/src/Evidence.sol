@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {CommitteeRegistry, Member, BadParameter} from "./CommitteeRegistry.sol";
+import {CommitteeRegistry, Member} from "./CommitteeRegistry.sol";
+import {BadParameter} from "./CommitteeStore.sol";
+import {ICertificateVerifier} from "./ICertificateVerifier.sol";
 import {Batch, BatchLib} from "./lib/BatchLib.sol";
 import {Bls12381} from "./lib/Bls12381.sol";
+import {CommitteeCode} from "./lib/CommitteeCode.sol";
 import {EcdsaLib} from "./lib/EcdsaLib.sol";
 import {Eip712} from "./lib/Eip712.sol";
 import {MerkleLib, MerkleProof} from "./lib/MerkleLib.sol";
@@ -22,6 +25,14 @@ struct Fault {
     bytes32 proof;
 }
 
+/// An installed committee, as it was given to `install`.
+struct Roster {
+    uint64 epoch;
+    uint8 scheme;
+    /// The members' keys one after another.
+    bytes keys;
+}
+
 interface IBatchHashes {
     function batchHash(uint64 number) external view returns (bytes32);
 }
@@ -33,6 +44,11 @@ error NotAKeyOf(address attestation, bytes32 keyHash);
 error BadFaultKind(uint8 kind);
 error UnknownBatch(uint64 number, bytes32 hash);
 error FaultNotProved(uint64 number, bytes32 leaf);
+/// A fault of an epoch after the batch's.
+error FaultAhead(uint64 faultEpoch, uint64 batchEpoch);
+error UnknownCommittee(bytes32 hash);
+/// Nobody signed both, or everybody who did has lost its bond already.
+error NobodyToSlash(uint256 bitmap);
 error EvidenceExpired(uint64 l1Number, uint256 window, uint256 blockNumber);
 error WindowTooLong(uint256 seconds_, uint256 unbonding);
 error AlreadyCommitted(bytes32 commitment);
@@ -41,7 +57,7 @@ error NoReporter();
 /// Turns proofs of equivocation into slashes.
 ///
 /// Promises that a member is slashed only by two signatures of its own attestation (or BLS) key on different batches of one
-/// number, or by a fault in a posted batch, and once for ever. One batch found in other data is no other batch. A reporter that committed first keeps its reward from
+/// number, single or within certificates, or by a fault in a posted batch, and once for ever. One batch found in other data is no other batch. A reporter that committed first keeps its reward from
 /// whoever copies the report out of the pool. Leaves the bonds to the registry. ed25519 signatures are not checked on L1:
 /// the committee checks the votes, and certifies their fault in a batch.
 contract Evidence {
@@ -124,6 +140,34 @@ contract Evidence {
         punish(attestation, 0, epoch, number, faultId, reporter, salt);
     }
 
+    /// Slashes who signed both of two certificates, of one committee of any scheme, on two batches with one epoch and
+    /// number: each member whose bit is set in both. For certificates that are aggregates this is the only proof, because no
+    /// single signature can be taken out of them. The id in a commitment is that of the address zero.
+    ///
+    /// Anybody may install a committee of registered members, and that is no harm: a certificate proves that its signers
+    /// signed, whatever the committee is for.
+    function reportCertificates(
+        uint64 number,
+        Roster calldata roster,
+        bytes32[2] calldata hashes,
+        bytes32[2] calldata data,
+        bytes[2] calldata certificates,
+        address reporter,
+        bytes32 salt
+    ) external {
+        if (hashes[0] >= hashes[1]) revert NotContradictory(hashes[0], hashes[1]);
+        bytes32 hash = registry.committeeHash(roster.epoch, roster.scheme, roster.keys);
+        address committee = registry.committeeOf(hash);
+        if (committee == address(0)) revert UnknownCommittee(hash);
+        uint256 both = type(uint256).max;
+        for (uint256 i = 0; i < 2; i++) {
+            bytes32 digest = attestationDigest(roster.epoch, number, hashes[i], data[i]);
+            both &= signersOf(committee, digest, certificates[i]);
+        }
+        bytes32 faultId = attestationFault(address(0), roster.epoch, number, hashes);
+        punishAll(both, committee, number, roster, hashes, reporter, standingOf(reporter, faultId, salt));
+    }
+
     /// Slashes by a fault that a posted batch carries under `faults`.
     function reportFault(
         Batch calldata batch,
@@ -138,6 +182,7 @@ contract Evidence {
             revert EvidenceExpired(batch.l1Number, windowBlocks, block.number);
         }
         if (fault.kind == 0 || fault.kind > 4) revert BadFaultKind(fault.kind);
+        if (fault.epoch > batch.epoch) revert FaultAhead(fault.epoch, batch.epoch);
         bytes32 leaf = faultLeaf(fault);
         // No root is zero, so a batch without faults proves nothing.
         if (!MerkleLib.proves(proof, batch.faults, leaf)) revert FaultNotProved(batch.number, leaf);
@@ -182,13 +227,49 @@ contract Evidence {
         address reporter,
         bytes32 salt
     ) private {
-        if (reporter == address(0)) revert NoReporter();
-        uint256 standing = block.number;
-        if (salt != 0) {
-            uint256 committed = committedAt[keccak256(abi.encode(reporter, faultId, salt))];
-            if (committed != 0) standing = committed;
-        }
+        uint256 standing = standingOf(reporter, faultId, salt);
         emit EquivocationProved(attestation, kind, epoch, place);
-        registry.slash(attestation, reporter, standing);
+        registry.slash(attestation, reporter, standing, faultId);
+    }
+
+    /// Slashes the members whose bits are set. Who has no bond left is passed over.
+    function punishAll(
+        uint256 bitmap,
+        address committee,
+        uint64 number,
+        Roster calldata roster,
+        bytes32[2] calldata hashes,
+        address reporter,
+        uint256 standing
+    ) private {
+        (, uint256 members,,) = CommitteeCode.head(committee);
+        uint256 size = roster.keys.length / members;
+        uint256 slashed = 0;
+        for (uint256 i = 0; i < members; i++) {
+            if ((bitmap >> i) & 1 == 0) continue;
+            address member = registry.ownerOfKey(keccak256(roster.keys[i * size:(i + 1) * size]));
+            bytes32 faultId = attestationFault(member, roster.epoch, number, hashes);
+            try registry.slash(member, reporter, standing, faultId) {
+                slashed++;
+                emit EquivocationProved(member, 0, roster.epoch, number);
+            } catch {}
+        }
+        if (slashed == 0) revert NobodyToSlash(bitmap);
+    }
+
+    /// Has the committee's scheme check a certificate; returns its bitmap.
+    function signersOf(address committee, bytes32 digest, bytes calldata certificate) private view returns (uint256) {
+        (, uint256 members,, address verifier) = CommitteeCode.head(committee);
+        ICertificateVerifier(verifier).verify(committee, digest, certificate);
+        uint256 width = (members + 7) / 8;
+        return uint256(bytes32(certificate[:width])) >> (256 - 8 * width);
+    }
+
+    /// The L1 block from which the reporter's claim counts: of its commitment, or this one.
+    function standingOf(address reporter, bytes32 faultId, bytes32 salt) private view returns (uint256) {
+        if (reporter == address(0)) revert NoReporter();
+        if (salt == 0) return block.number;
+        uint256 committed = committedAt[keccak256(abi.encode(reporter, faultId, salt))];
+        return committed == 0 ? block.number : committed;
     }
 }

@@ -8,7 +8,7 @@ error ForcedPayloadTooLarge(uint256 bytes_, uint256 max);
 error ForcedPayloadEmpty();
 error ForcedQueueFull(uint256 pending);
 error NothingToEscape(uint32 head, uint32 tail);
-/// The item before `to` has not waited long enough, and batches are still posted.
+/// The item before `to` is not due yet, or was not for long enough while batches are still posted.
 error EscapeNotOpen(uint32 to, uint256 itemBlock, uint256 postedBlock, uint256 blockNumber);
 error BadEscapeCursor(uint32 head, uint32 tail, uint32 to);
 error RefundFailed(address to, uint256 amount);
@@ -23,8 +23,10 @@ error NotTreasury(address caller);
 /// can use them to undo the committee's work; README.md says how a stream is derived where both have consumed an item.
 abstract contract ForcedQueue is InboxState {
     /// Bytes of one payload, at most. Small, because every node must take it whatever it costs; larger transactions can go
-    /// through any of the committee's members.
-    uint256 public constant FORCED_BYTES_MAX = 32_768;
+    /// through any of the committee's members. What one batch must consume, FORCED_PER_BATCH × FORCED_BYTES_MAX = 524,288
+    /// bytes, has to fit the six blobs of one transaction, 6 × 126,976 = 761,856 bytes, even where nothing compresses: else
+    /// a flood would ask for a batch that nobody can post.
+    uint256 public constant FORCED_BYTES_MAX = 16_384;
     /// Due items that one batch must consume, so that a flood delays the queue and not the chain.
     uint256 public constant FORCED_PER_BATCH = 32;
     /// Items that double the fee: with 32 pending it is 2x, with 64 4x and so on. Filling the queue costs 33 million fees.
@@ -34,7 +36,7 @@ abstract contract ForcedQueue is InboxState {
 
     /// L1 blocks after which an item is due.
     uint64 public immutable forcedBlocks;
-    /// L1 blocks without a batch, or with a due item unconsumed, after which anybody may escape.
+    /// L1 blocks without a batch, or with a due item unconsumed, after which anybody may let due items escape.
     uint64 public immutable escapeBlocks;
     /// Wei for an item while the queue is short.
     uint256 public immutable forcedFee;
@@ -79,8 +81,9 @@ abstract contract ForcedQueue is InboxState {
         }
     }
 
-    /// Consumes the items before `to`, in order, by L1 alone: all of them once no batch came for `escapeBlocks`; else those
-    /// that have been due for `escapeBlocks`.
+    /// Consumes the items before `to`, in order, by L1 alone: those that are due once no batch came for `escapeBlocks`; else
+    /// those that have been due for `escapeBlocks`. One that is not due never escapes: it could be queued and executed
+    /// before blocks that are final and only not posted yet.
     function escape(uint32 to) external {
         Cursor memory current = readCursor();
         uint32 head = forcedHead(current);
@@ -89,8 +92,9 @@ abstract contract ForcedQueue is InboxState {
         bytes32 last = forcedItem[to - 1];
         // Blocks never decrease along the queue: the last item decides for all.
         uint256 since = forcedBlock(last);
-        bool stalled = block.number > uint256(current.postedBlock) + escapeBlocks;
-        bool overdue = block.number > since + forcedBlocks + escapeBlocks;
+        uint256 dueAt = since + forcedBlocks;
+        bool stalled = block.number > uint256(current.postedBlock) + escapeBlocks && block.number >= dueAt;
+        bool overdue = block.number > dueAt + escapeBlocks;
         if (!stalled && !overdue) revert EscapeNotOpen(to, since, current.postedBlock, block.number);
         current.escapedTo = to;
         writeCursor(current);

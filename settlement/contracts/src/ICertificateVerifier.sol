@@ -12,7 +12,8 @@ error BadSignature(uint256 index);
 
 /// One signature scheme: how a committee's keys are stored and how its certificates are checked.
 ///
-/// The quorum is computed from the committee, never given. Every error is a revert with its numbers: a call that returns
+/// Under every scheme a certificate begins with a bitmap of ⌈n/8⌉ bytes, one big-endian number, bit i = member i: who signed
+/// can be read off without knowing the scheme. The quorum is computed from the committee, never given. Every error is a revert with its numbers: a call that returns
 /// is a certificate that holds.
 interface ICertificateVerifier {
     /// The scheme's number, part of the committee's hash: 1 ECDSA over secp256k1, 2 BLS12-381 with signatures in G1.

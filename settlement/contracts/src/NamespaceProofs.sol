@@ -57,7 +57,8 @@ abstract contract NamespaceProofs {
             bool isLast = proofs[0].index == proofs[0].count - 1 && rollup > leaves[0].rollup;
             return isFirst || isLast;
         }
-        bool neighbours = proofs[1].index - 1 == proofs[0].index;
+        // An index that was proved is below its count, so one more does not overflow.
+        bool neighbours = proofs[0].index + 1 == proofs[1].index;
         return neighbours && leaves[0].rollup < rollup && rollup < leaves[1].rollup;
     }
 

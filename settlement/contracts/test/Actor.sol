@@ -26,6 +26,8 @@ contract Actor is Fixture {
     uint256 public epochs;
     uint256 public postedBelowQuorum;
     uint256 public wronglyAccepted;
+    uint256 public wronglyRefused;
+    uint256 public honest;
 
     // The registry.
     uint256 public joined;
@@ -44,6 +46,7 @@ contract Actor is Fixture {
         joined = 4;
         bondsPaid = 4 * BOND;
         changed = 8;
+        postHonestly();
     }
 
     function inboxOf() external view returns (BatchInbox) {
@@ -86,15 +89,41 @@ contract Actor is Fixture {
         if (wrong == 9) batch.parent = keccak256("other");
         if (wrong == 10) batch.l1Number = uint64(block.number);
         if (end % 8 == 0) succeed(batch);
-        bool isWrong = wrong != 0 && wrong <= 10 && !(wrong == 2 && posted == 0);
+        bool isRight = (wrong == 0 || wrong > 10) && popcount(bits) >= 3 && !isPaused() && consumesEnough(batch);
         bytes32 data = wrong == 6 ? keccak256("other") : blobsData();
         bytes memory certificate = certificateOf(inbox.attestationDigest(batch, data), bits);
         vm.blobhashes(blobs());
         try inbox.post(headerOf(batch, data), certificate) {
-            if (isWrong) wronglyAccepted++;
+            if (!isRight) wronglyAccepted++;
             if (popcount(bits) < 3) postedBelowQuorum++;
             record(batch);
-        } catch {}
+        } catch {
+            if (isRight) wronglyRefused++;
+        }
+    }
+
+    /// What an honest committee posts: everybody signs, and all that is queued is in it. Refused, it ends the campaign, so
+    /// that an inbox that takes nothing keeps no promise.
+    function postHonestly() public {
+        if (isPaused()) return;
+        Batch memory batch = nextBatch(inbox.cursor().forcedTail);
+        postWith(batch, certificateOf(digestOf(batch), 15));
+        record(batch);
+        honest++;
+    }
+
+    function isPaused() private view returns (bool) {
+        return block.timestamp < inbox.present().pausedUntil;
+    }
+
+    /// By this contract's own books: 32 items more, or nothing left over that is due and was not escaped.
+    function consumesEnough(Batch memory batch) private view returns (bool) {
+        if (batch.forcedTo - consumed >= 32) return true;
+        for (uint256 i = batch.forcedTo; i < queued; i++) {
+            bool due = uint40(uint256(items[i])) + FORCED_BLOCKS <= batch.l1Number;
+            if (due && i >= escaped) return false;
+        }
+        return true;
     }
 
     function record(Batch memory batch) private {

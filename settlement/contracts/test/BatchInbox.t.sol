@@ -59,6 +59,30 @@ contract BatchInboxTest is Fixture {
         other.post(headerOf(batch), certificate);
     }
 
+    function deployed(Parameters memory parameters) private returns (BatchInbox) {
+        return new BatchInbox(registry, parameters);
+    }
+
+    function test_parameters_that_cannot_work_are_refused() public {
+        bytes32 committee = registry.committeeHash(0, 1, roster());
+        // 12 hours of slots: a pause alone would open the escape.
+        vm.expectRevert(abi.encodeWithSelector(BadParameter.selector, 3600));
+        deployed(Parameters(committee, 0, GUARDIAN, TREASURY, 64, 3600, FEE));
+        deployed(Parameters(committee, 0, GUARDIAN, TREASURY, 64, 3601, FEE));
+        // No guardian, no pause: a devnet may be as quick as it likes.
+        deployed(Parameters(committee, 0, address(0), TREASURY, 2, 1, 0));
+        vm.expectRevert(abi.encodeWithSelector(BadParameter.selector, 0));
+        deployed(Parameters(committee, 0, GUARDIAN, address(0), 64, 7200, FEE));
+        uint256 most = type(uint128).max;
+        vm.expectRevert(abi.encodeWithSelector(BadParameter.selector, most + 1));
+        deployed(Parameters(committee, 0, GUARDIAN, TREASURY, 64, 7200, most + 1));
+        uint64 epoch = uint64(type(uint32).max) + 1;
+        registry.install(epoch, 1, roster());
+        committee = registry.committeeHash(epoch, 1, roster());
+        vm.expectRevert(abi.encodeWithSelector(BadParameter.selector, epoch));
+        deployed(Parameters(committee, epoch, GUARDIAN, TREASURY, 64, 7200, FEE));
+    }
+
     function testFuzz_heights_have_no_gap(uint64 first, uint64 last_) public {
         Batch memory batch = nextBatch();
         batch.firstHeight = first;
@@ -87,9 +111,15 @@ contract BatchInboxTest is Fixture {
     function test_origin_out_of_the_opcodes_reach_is_checked_by_the_history_contract() public {
         Batch memory batch = nextBatch();
         batch.l1Hash = keccak256("as the history contract has it");
-        // Returns the hash of that text whatever it is asked: PUSH32 hash, PUSH0, MSTORE, PUSH1 32, PUSH0, RETURN.
-        bytes memory code = abi.encodePacked(hex"7f", batch.l1Hash, hex"5f5260205ff3");
-        vm.etch(0x0000F90827F1C53a10cb7A02335B175320002935, code);
+        // As the contract of EIP-2935 it takes 32 bytes, the block's number, and reverts on all else: CALLDATASIZE, PUSH1 32,
+        // EQ, PUSH0, CALLDATALOAD, PUSH8 number, EQ, AND, PUSH1 23, JUMPI, PUSH0, PUSH0, REVERT, JUMPDEST, PUSH32 hash, PUSH0,
+        // MSTORE, PUSH1 32, PUSH0, RETURN. An answer that does not come is no answer: the next lines would post the fork.
+        vm.etch(
+            0x0000F90827F1C53a10cb7A02335B175320002935,
+            abi.encodePacked(
+                hex"366020145f3567", batch.l1Number, hex"14166017575f5ffd5b7f", batch.l1Hash, hex"5f5260205ff3"
+            )
+        );
         advance(300);
         bytes32 right = batch.l1Hash;
         batch.l1Hash = keccak256("fork");
@@ -285,6 +315,7 @@ contract BatchInboxTest is Fixture {
         vm.prank(GUARDIAN);
         inbox.pause();
         force(901, "a");
+        advance(FORCED_BLOCKS);
         inbox.escape(1);
         assertEq(inbox.cursor().escapedTo, 1, "escaped");
     }

@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {Fixture} from "./Fixture.sol";
 import "../src/Evidence.sol";
 import {AlreadySlashed, NotEvidence, Status, TooEarly, WrongStatus} from "../src/CommitteeRegistry.sol";
+import {BadSignature, NoQuorum} from "../src/ICertificateVerifier.sol";
 import {BatchLib} from "../src/lib/BatchLib.sol";
 import {Eip712} from "../src/lib/Eip712.sol";
 
@@ -109,7 +110,7 @@ contract EvidenceTest is Fixture {
 
     function test_only_evidence_slashes() public {
         vm.expectRevert(abi.encodeWithSelector(NotEvidence.selector, address(this)));
-        registry.slash(attestationOf(0), REPORTER, block.number);
+        registry.slash(attestationOf(0), REPORTER, block.number, 0);
     }
 
     function test_who_committed_first_keeps_the_reward_from_a_copy() public {
@@ -128,6 +129,20 @@ contract EvidenceTest is Fixture {
         registry.settle(attestationOf(1));
         assertEq(REPORTER.balance, BOND / 10, "reward");
         assertEq(thief.balance, 0, "nothing for the copy");
+    }
+
+    function test_older_claim_on_another_fault_takes_nothing_over() public {
+        // The offender has signed a third batch, told nobody, and committed to that fault long ago.
+        (bytes32 first, bytes32 second) = pair();
+        bytes32[2] memory kept = [bytes32(uint256(1)), bytes32(uint256(2))];
+        address friend = address(0xf41e4d);
+        bytes32 salt = keccak256("salt");
+        bytes32 id = evidence.attestationFault(attestationOf(1), 0, 7, kept);
+        evidence.commit(keccak256(abi.encode(friend, id, salt)));
+        advance(2);
+        report(1, 1, first, second, REPORTER, 0);
+        vm.expectRevert(abi.encodeWithSelector(AlreadySlashed.selector, attestationOf(1)));
+        report(1, 1, kept[0], kept[1], friend, salt);
     }
 
     function test_commitment_cannot_be_dated_back() public {
@@ -176,6 +191,73 @@ contract EvidenceTest is Fixture {
         report(2, 2, first, second, address(0), 0);
     }
 
+    // ---- whole certificates ----
+
+    function certificates(uint256 one, uint256 another) private view returns (bytes[2] memory out) {
+        (bytes32 first, bytes32 second) = pair();
+        out[0] = certificateOf(digestOf(7, first, DATA), one);
+        out[1] = certificateOf(digestOf(7, second, DATA), another);
+    }
+
+    function reportBoth(bytes[2] memory both, address reporter, bytes32 salt) private {
+        (bytes32 first, bytes32 second) = pair();
+        evidence.reportCertificates(
+            7, Roster(0, 1, roster()), [first, second], [DATA, DATA], both, reporter, salt
+        );
+    }
+
+    function isSlashed(uint256 i) private view returns (bool) {
+        return registry.memberOf(attestationOf(i)).status == Status.Slashed;
+    }
+
+    function test_two_certificates_slash_who_signed_both() public {
+        reportBoth(certificates(7, 14), REPORTER, 0);
+        assertTrue(!isSlashed(0) && isSlashed(1) && isSlashed(2) && !isSlashed(3), "members 1 and 2");
+        vm.expectRevert(abi.encodeWithSelector(NobodyToSlash.selector, 6));
+        reportBoth(certificates(7, 14), REPORTER, 0);
+        // Another certificate brings another offender to light.
+        reportBoth(certificates(7, 11), REPORTER, 0);
+        assertTrue(isSlashed(0) && !isSlashed(3), "member 0");
+    }
+
+    function test_certificates_that_prove_nothing_slash_nobody() public {
+        (bytes32 first, bytes32 second) = pair();
+        bytes[2] memory both = certificates(7, 7);
+        Roster memory four = Roster(0, 1, roster());
+        vm.expectRevert(abi.encodeWithSelector(NotContradictory.selector, second, first));
+        evidence.reportCertificates(7, four, [second, first], [DATA, DATA], both, REPORTER, 0);
+        vm.expectRevert(abi.encodeWithSelector(BadSignature.selector, 0));
+        evidence.reportCertificates(8, four, [first, second], [DATA, DATA], both, REPORTER, 0);
+        vm.expectRevert(abi.encodeWithSelector(BadSignature.selector, 0));
+        evidence.reportCertificates(7, four, [first, second], [DATA, bytes32(0)], both, REPORTER, 0);
+        both[1] = both[0];
+        vm.expectRevert(abi.encodeWithSelector(BadSignature.selector, 0));
+        evidence.reportCertificates(7, four, [first, second], [DATA, DATA], both, REPORTER, 0);
+        both = certificates(7, 3);
+        vm.expectRevert(abi.encodeWithSelector(NoQuorum.selector, 2, 3));
+        evidence.reportCertificates(7, four, [first, second], [DATA, DATA], both, REPORTER, 0);
+        four.epoch = 1;
+        bytes32 unknown = registry.committeeHash(1, 1, four.keys);
+        vm.expectRevert(abi.encodeWithSelector(UnknownCommittee.selector, unknown));
+        evidence.reportCertificates(7, four, [first, second], [DATA, DATA], both, REPORTER, 0);
+        for (uint256 i = 0; i < 4; i++) assertTrue(!isSlashed(i), "unharmed");
+    }
+
+    function test_who_committed_first_keeps_the_reward_of_certificates() public {
+        (bytes32 first, bytes32 second) = pair();
+        bytes32 salt = keccak256("salt");
+        bytes32 id = evidence.attestationFault(address(0), 0, 7, [first, second]);
+        evidence.commit(keccak256(abi.encode(REPORTER, id, salt)));
+        advance(2);
+        address thief = address(0x7417ef);
+        reportBoth(certificates(7, 14), thief, 0);
+        reportBoth(certificates(7, 14), REPORTER, salt);
+        advance(301);
+        for (uint256 i = 1; i < 3; i++) registry.settle(attestationOf(i));
+        assertEq(REPORTER.balance, 2 * (BOND / 10), "reward");
+        assertEq(thief.balance, 0, "nothing for the copy");
+    }
+
     // ---- faults that a batch carries ----
 
     function faultOf(uint256 i) private view returns (Fault memory) {
@@ -218,6 +300,14 @@ contract EvidenceTest is Fixture {
         vm.expectRevert(
             abi.encodeWithSelector(EvidenceExpired.selector, batch.l1Number, 50_400, block.number)
         );
+        evidence.reportFault(batch, fault, proof, REPORTER, 0);
+    }
+
+    function test_fault_of_an_epoch_to_come_is_refused() public {
+        Fault memory fault = faultOf(1);
+        fault.epoch = 1;
+        (Batch memory batch, MerkleProof memory proof) = carried(fault);
+        vm.expectRevert(abi.encodeWithSelector(FaultAhead.selector, 1, 0));
         evidence.reportFault(batch, fault, proof, REPORTER, 0);
     }
 

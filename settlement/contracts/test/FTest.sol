@@ -9,9 +9,14 @@ interface Vm {
     function roll(uint256) external;
     function chainId(uint256) external;
     function etch(address, bytes calldata) external;
+    function load(address, bytes32) external view returns (bytes32);
+    function store(address, bytes32, bytes32) external;
     function expectRevert(bytes4) external;
     function expectRevert(bytes calldata) external;
+    function expectEmit(address) external;
     function addr(uint256) external pure returns (address);
+    function computeCreateAddress(address, uint256) external pure returns (address);
+    function getNonce(address) external view returns (uint64);
     function sign(uint256, bytes32) external pure returns (uint8, bytes32, bytes32);
     function blobhashes(bytes32[] calldata) external;
     function readFile(string calldata) external view returns (string memory);

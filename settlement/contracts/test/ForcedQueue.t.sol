@@ -90,9 +90,15 @@ contract ForcedQueueTest is Fixture {
         vm.deal(address(this), 1 ether);
         vm.expectRevert(ForcedPayloadEmpty.selector);
         inbox.enqueueForced{value: FEE}(901, "");
-        vm.expectRevert(abi.encodeWithSelector(ForcedPayloadTooLarge.selector, 32_769, 32_768));
-        inbox.enqueueForced{value: FEE}(901, new bytes(32_769));
-        inbox.enqueueForced{value: FEE}(901, new bytes(32_768));
+        vm.expectRevert(abi.encodeWithSelector(ForcedPayloadTooLarge.selector, 16_385, 16_384));
+        inbox.enqueueForced{value: FEE}(901, new bytes(16_385));
+        inbox.enqueueForced{value: FEE}(901, new bytes(16_384));
+    }
+
+    function test_all_that_a_batch_must_consume_fits_its_blobs() public view {
+        // 31 bytes of each of 4096 field elements, and a fifth for what stands around it.
+        uint256 blobBytes = 4096 * 31;
+        assertTrue(inbox.FORCED_PER_BATCH() * inbox.FORCED_BYTES_MAX() <= 6 * blobBytes * 4 / 5, "fits");
     }
 
     function test_fee_doubles_with_the_queue_and_the_queue_is_bounded() public {
@@ -189,6 +195,57 @@ contract ForcedQueueTest is Fixture {
         uint256 dueAt = block.number - 1;
         refused(nextBatch(1), abi.encodeWithSelector(ForcedInclusionDue.selector, 1, dueAt, dueAt));
         post(nextBatch(2));
+    }
+
+    function test_escape_between_signatures_and_post_makes_no_capped_batch_invalid() public {
+        for (uint256 i = 0; i < 40; i++) force(901, "a");
+        advance(FORCED_BLOCKS + 1);
+        for (uint256 i = 0; i < 30; i++) force(901, "a");
+        // All of the first 40 are due at its origin; it consumes as many as it must.
+        Batch memory signed = nextBatch(32);
+        advance(FORCED_BLOCKS + ESCAPE_BLOCKS);
+        inbox.escape(20);
+        post(signed);
+        assertEq(inbox.cursor().forcedTo, 32, "consumed");
+    }
+
+    function testFuzz_escape_makes_no_signed_batch_invalid(uint256 queued, uint256 to, uint256 escaped) public {
+        queued = bound(queued, 33, 80);
+        for (uint256 i = 0; i < queued; i++) {
+            force(901, "a");
+            advance(2);
+        }
+        advance(FORCED_BLOCKS / 2);
+        Batch memory signed = nextBatch(uint64(bound(to, 0, queued)));
+        bytes memory certificate = certificateOf(digestOf(signed), leastQuorum());
+        vm.blobhashes(blobs());
+        // In a call of its own that is taken back: whether the batch is valid before the escape.
+        (, bytes memory answer) = address(this).call(abi.encodeCall(this.tryPost, (headerOf(signed), certificate)));
+        bool wasValid = answer.length == 4 && bytes4(answer) == Taken.selector;
+        advance(FORCED_BLOCKS + ESCAPE_BLOCKS);
+        inbox.escape(uint32(bound(escaped, 1, queued)));
+        if (wasValid) post(signed);
+    }
+
+    error Taken();
+
+    function tryPost(bytes calldata header, bytes calldata certificate) external {
+        inbox.post(header, certificate);
+        revert Taken();
+    }
+
+    function test_nobody_queues_and_escapes_before_final_blocks_are_posted() public {
+        advance(2 * ESCAPE_BLOCKS);
+        force(901, "a");
+        uint256 from = block.number;
+        uint256 posted = inbox.postedBlock();
+        vm.expectRevert(abi.encodeWithSelector(EscapeNotOpen.selector, 1, from, posted, from));
+        inbox.escape(1);
+        vm.roll(from + FORCED_BLOCKS - 1);
+        vm.expectRevert(abi.encodeWithSelector(EscapeNotOpen.selector, 1, from, posted, block.number));
+        inbox.escape(1);
+        vm.roll(from + FORCED_BLOCKS);
+        inbox.escape(1);
     }
 
     receive() external payable {}

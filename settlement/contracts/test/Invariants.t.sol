@@ -34,6 +34,7 @@ contract InvariantsTest is FTest {
         origin_is_the_last_batchs_and_in_the_past();
         no_batch_below_the_quorum();
         no_batch_refused_was_posted();
+        right_batches_are_taken();
         forced_cursors_stay_within_the_queue();
         certified_cursor_is_the_last_batchs();
         escaped_cursor_only_grows();
@@ -88,6 +89,12 @@ contract InvariantsTest is FTest {
 
     function no_batch_refused_was_posted() private view {
         assertEq(actor.wronglyAccepted(), 0, "accepted");
+    }
+
+    function right_batches_are_taken() private view {
+        assertEq(actor.wronglyRefused(), 0, "refused");
+        assertTrue(actor.honest() >= 1 && actor.posted() >= actor.honest(), "posts");
+        assertTrue(cursor().nextNumber >= actor.honest(), "accepted");
     }
 
     function forced_cursors_stay_within_the_queue() private view {
@@ -163,7 +170,7 @@ contract InvariantsTest is FTest {
         uint256 living;
         for (uint256 i = 0; i < actor.joined(); i++) {
             Status status = actor.memberNumber(i).status;
-            if (status != Status.Withdrawn && status != Status.Slashed) living++;
+            if (status == Status.Registered || status == Status.Active) living++;
         }
         assertEq(actor.registryOf().living(), living, "living");
     }

@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {Fixture} from "./Fixture.sol";
 import "../src/CommitteeRegistry.sol";
 import {AlreadyInstalled, RosterUnordered, SchemeTaken, UnknownKey, UnknownScheme} from "../src/CommitteeStore.sol";
+import {Evidence, IBatchHashes} from "../src/Evidence.sol";
 import {RosterMalformed, RosterTooLarge} from "../src/ICertificateVerifier.sol";
 import {EcdsaCertificateVerifier} from "../src/EcdsaCertificateVerifier.sol";
 import {Batch} from "../src/lib/BatchLib.sol";
@@ -20,6 +21,17 @@ contract Greedy {
 
     receive() external payable {
         registry.withdraw(attestation, payable(address(this)));
+    }
+}
+
+/// An inbox of a registry, as far as wiring asks.
+contract OtherInbox {
+    CommitteeRegistry public immutable registry;
+    bytes32 public immutable network;
+
+    constructor(CommitteeRegistry registry_) {
+        registry = registry_;
+        network = registry_.network();
     }
 }
 
@@ -97,13 +109,14 @@ contract RegistryTest is Fixture {
     }
 
     function test_ed25519_keys_that_no_node_can_use_are_refused() public {
-        bytes32[6] memory bad = [
+        bytes32[7] memory bad = [
             bytes32(0), // y = 0, order 4
             bytes32(uint256(1) << 248), // y = 1, the identity
             bytes32(uint256(2) << 248), // y = 2 has no x
             0x26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05, // order 8
             0xc7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a, // order 8
-            0xeeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f // y = p + 1, not canonical
+            0xeeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f, // y = p + 1, not canonical
+            0xf0ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f // y = p + 3, else a good point
         ];
         vm.deal(operatorOf(4), 10 * BOND);
         for (uint256 i = 0; i < bad.length; i++) {
@@ -238,6 +251,107 @@ contract RegistryTest is Fixture {
         EcdsaCertificateVerifier another = new EcdsaCertificateVerifier();
         vm.expectRevert(abi.encodeWithSelector(SchemeTaken.selector, 1));
         registry.addVerifier(another);
+    }
+
+    function test_stall_that_ended_keeps_the_bond_until_the_exit_takes_effect() public {
+        vm.prank(operatorOf(0));
+        registry.requestExit(attestationOf(0));
+        vm.roll(inbox.postedBlock() + UNBONDING / 12 + 1);
+        registry.release(attestationOf(0));
+        vm.warp(block.timestamp + UNBONDING);
+        // The chain goes on with the committee that it had, the leaving member among them.
+        advance(1);
+        post(nextBatch());
+        vm.prank(operatorOf(0));
+        vm.expectRevert(abi.encodeWithSelector(StallEnded.selector, attestationOf(0)));
+        registry.withdraw(attestationOf(0), payable(operatorOf(0)));
+        vm.expectRevert(abi.encodeWithSelector(WrongStatus.selector, attestationOf(0), Status.Unbonding));
+        registry.release(attestationOf(0));
+        advance(1);
+        for (uint256 e = 0; e < 2; e++) rotate();
+        registry.release(attestationOf(0));
+        uint256 until = block.timestamp + UNBONDING;
+        vm.prank(operatorOf(0));
+        vm.expectRevert(abi.encodeWithSelector(TooEarly.selector, block.timestamp, until));
+        registry.withdraw(attestationOf(0), payable(operatorOf(0)));
+        // Only once: nobody holds a member up by releasing it again.
+        vm.expectRevert(abi.encodeWithSelector(WrongStatus.selector, attestationOf(0), Status.Unbonding));
+        registry.release(attestationOf(0));
+        vm.warp(until);
+        vm.prank(operatorOf(0));
+        registry.withdraw(attestationOf(0), payable(operatorOf(0)));
+        assertEq(operatorOf(0).balance, BOND, "paid");
+    }
+
+    function test_stall_that_lasts_pays_the_bond_out() public {
+        vm.prank(operatorOf(0));
+        registry.requestExit(attestationOf(0));
+        vm.roll(inbox.postedBlock() + UNBONDING / 12 + 1);
+        registry.release(attestationOf(0));
+        vm.warp(block.timestamp + UNBONDING);
+        vm.prank(operatorOf(0));
+        registry.withdraw(attestationOf(0), payable(operatorOf(0)));
+        assertEq(operatorOf(0).balance, BOND, "paid");
+    }
+
+    /// As if `count` members held a place: a slot of the registry, found by its value.
+    function fill(uint32 count) private {
+        for (uint256 slot = 0; slot < 32; slot++) {
+            uint256 word = uint256(vm.load(address(registry), bytes32(slot)));
+            for (uint256 shift = 0; shift <= 224; shift += 32) {
+                if (uint32(word >> shift) != 4) continue;
+                uint256 mask = uint256(type(uint32).max) << shift;
+                vm.store(address(registry), bytes32(slot), bytes32((word & ~mask) | (uint256(count) << shift)));
+                if (registry.living() == count) return;
+                vm.store(address(registry), bytes32(slot), bytes32(word));
+            }
+        }
+        assertTrue(false, "no slot holds the number of the living");
+    }
+
+    function test_full_registry_refuses_until_a_place_is_free() public {
+        fill(4096);
+        Registration memory form = formOf(4);
+        vm.deal(operatorOf(4), BOND);
+        vm.prank(operatorOf(4));
+        vm.expectRevert(abi.encodeWithSelector(RegistryFull.selector, 4096));
+        registry.register{value: BOND}(form);
+        // An exit frees the place at once; the bond stays under the rules of every exit.
+        registry.revoke(attestationOf(0));
+        join(4);
+        assertEq(registry.living(), 4096, "full again");
+    }
+
+    function test_place_is_freed_once() public {
+        registry.revoke(attestationOf(0));
+        assertEq(registry.living(), 3, "left");
+        vm.prank(address(evidence));
+        registry.slash(attestationOf(0), address(this), block.number, 0);
+        assertEq(registry.living(), 3, "slashed on its way out");
+        vm.prank(address(evidence));
+        registry.slash(attestationOf(1), address(this), block.number, 0);
+        assertEq(registry.living(), 2, "slashed");
+    }
+
+    function test_parts_that_do_not_belong_together_are_not_wired() public {
+        ICertificateVerifier[] memory verifiers = new ICertificateVerifier[](1);
+        verifiers[0] = new EcdsaCertificateVerifier();
+        CommitteeRegistry other = new CommitteeRegistry(NETWORK, address(this), BOND, UNBONDING, 7 days, verifiers);
+        // An inbox of the same network that asks another registry.
+        vm.expectRevert(abi.encodeWithSelector(NotOfThisNetwork.selector, address(inbox)));
+        other.wire(ICommitteeClock(address(inbox)), address(evidence));
+        CommitteeRegistry foreign =
+            new CommitteeRegistry(keccak256("other"), address(this), BOND, UNBONDING, 7 days, verifiers);
+        vm.expectRevert(abi.encodeWithSelector(WrongNetwork.selector, keccak256("other"), NETWORK));
+        foreign.wire(ICommitteeClock(address(inbox)), address(evidence));
+        // Evidence that slashes elsewhere, and evidence that looks at another inbox.
+        ICommitteeClock its = ICommitteeClock(address(new OtherInbox(other)));
+        vm.expectRevert(abi.encodeWithSelector(NotOfThisNetwork.selector, address(evidence)));
+        other.wire(its, address(evidence));
+        Evidence astray = new Evidence(other, IBatchHashes(address(inbox)), 50_400);
+        vm.expectRevert(abi.encodeWithSelector(NotOfThisNetwork.selector, address(astray)));
+        other.wire(its, address(astray));
+        other.wire(its, address(new Evidence(other, IBatchHashes(address(its)), 50_400)));
     }
 
     function test_wiring_happens_once() public {

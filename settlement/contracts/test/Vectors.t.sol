@@ -231,6 +231,53 @@ contract VectorsTest is FTest {
         proofs.verifyAbsence(batch, rollup, leaves, path);
     }
 
+    function testFuzz_absence_answers_whatever_it_is_given(
+        uint256 left,
+        uint256 right,
+        uint64[4] calldata numbers,
+        bool keep
+    ) public {
+        Batch memory batch = batchOf();
+        proofs.mark(batch.number, hash32(".batch.hash"));
+        Namespace[] memory leaves = new Namespace[](2);
+        MerkleProof[] memory paths = new MerkleProof[](2);
+        uint256[2] memory picked = [bound(left, 0, 4), bound(right, 0, 4)];
+        for (uint256 i = 0; i < 2; i++) {
+            leaves[i] = namespaceAt(picked[i]);
+            paths[i] = proofAt(json, string.concat(place(".namespaces.leaves", picked[i]), ".proof"));
+            if (!keep) (paths[i].index, paths[i].count) = (numbers[2 * i], numbers[2 * i + 1]);
+        }
+        // Swapped, the same twice, not neighbours, or of a tree of any size: an answer, and no panic.
+        bool holds = keep && picked[0] + 1 == picked[1];
+        // Zero after the greatest, and then there is nothing to the right of it.
+        uint64 between = uint64(uint256(leaves[0].rollup) + 1);
+        bool absent = proofs.verifyAbsence(batch, between, leaves, paths);
+        assertTrue(absent == (holds && leaves[0].rollup < between && between < leaves[1].rollup), "answer");
+    }
+
+    function test_absence_by_swapped_leaves_and_hostile_counts_is_false() public {
+        Batch memory batch = batchOf();
+        proofs.mark(batch.number, hash32(".batch.hash"));
+        Namespace[] memory leaves = new Namespace[](2);
+        MerkleProof[] memory paths = new MerkleProof[](2);
+        for (uint256 i = 0; i < 2; i++) {
+            leaves[i] = namespaceAt(1 - i);
+            paths[i] = proofAt(json, string.concat(place(".namespaces.leaves", 1 - i), ".proof"));
+        }
+        assertTrue(!proofs.verifyAbsence(batch, 100, leaves, paths), "swapped");
+        uint64 most = type(uint64).max;
+        uint64[2][4] memory hostile = [[most - 1, most], [most, most], [most, 0], [uint64(0), 0]];
+        for (uint256 i = 0; i < hostile.length; i++) {
+            (paths[0].index, paths[0].count) = (hostile[i][0], hostile[i][1]);
+            (paths[1].index, paths[1].count) = (hostile[i][0], hostile[i][1]);
+            assertTrue(!proofs.verifyAbsence(batch, 100, leaves, paths), "hostile");
+        }
+        Namespace[] memory one = new Namespace[](1);
+        MerkleProof[] memory path = new MerkleProof[](1);
+        (one[0], path[0]) = (leaves[1], paths[1]);
+        assertTrue(!proofs.verifyAbsence(batch, 1, one, path), "hostile alone");
+    }
+
     function test_committee_registration_and_fault() public {
         vm.chainId(number(".chainId"));
         ICertificateVerifier[] memory none = new ICertificateVerifier[](0);
