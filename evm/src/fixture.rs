@@ -10,8 +10,7 @@ use alloy_primitives::{Address, B256, Bytes, FixedBytes, TxKind, U256};
 use alloy_signer_local::PrivateKeySigner;
 
 use crate::chain::{Chain, ChainConfig, Executed, Transaction};
-use crate::l1::Submission;
-use crate::{BlockInput, params};
+use crate::{BlockInput, L1, L1Config, Refusal, Submission, params};
 
 pub(crate) const GWEI: u128 = 1_000_000_000;
 
@@ -158,4 +157,38 @@ pub(crate) fn creation(code: &[u8]) -> Bytes {
     let mut creation = vec![0x60, length, 0x80, 0x60, 0x09, 0x5f, 0x39, 0x5f, 0xf3];
     creation.extend(code);
     creation.into()
+}
+
+/// An L1 that mines only when it is told to.
+pub(crate) fn stopped() -> L1 {
+    let mut l1 = L1::new(L1Config::dev(GENESIS));
+    l1.set_mining(false, GENESIS);
+    l1
+}
+
+/// An L1 that mines what arrives.
+pub(crate) fn at_once() -> L1 {
+    L1::new(L1Config::dev(GENESIS))
+}
+
+/// Offers a transaction at the genesis time.
+pub(crate) fn submit(l1: &mut L1, draft: &Draft) -> Result<B256, Refusal> {
+    l1.submit(draft.submission(), GENESIS)
+}
+
+/// A transaction of one blob by the first account.
+pub(crate) fn blob(nonce: u64) -> Draft {
+    Draft {
+        nonce,
+        blobs: 1,
+        ..Draft::default()
+    }
+}
+
+/// A transfer by the first account.
+pub(crate) fn plain(nonce: u64) -> Draft {
+    Draft {
+        nonce,
+        ..Draft::default()
+    }
 }

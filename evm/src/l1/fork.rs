@@ -173,3 +173,6 @@ impl L1 {
         requeued
     }
 }
+
+#[cfg(test)]
+mod tests;

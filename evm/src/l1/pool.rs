@@ -348,3 +348,6 @@ fn check_replacement(old: &Transaction, new: &Transaction, is_blob: bool) -> Res
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
