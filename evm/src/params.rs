@@ -38,7 +38,7 @@ pub const TRANSACTION_FEE_MAX: u128 = 1_000_000_000_000_000_000;
 /// Percent by which both fees of a transaction must rise to replace it. Source: geth, `txpool.pricebump`.
 pub const REPLACE_PERCENT: u128 = 10;
 
-/// The same for blob transactions and their three fees. Source: geth, `blobpool.pricebump`; reth has the same.
+/// The same for blob transactions and their three fees. Source: geth, `blobpool.pricebump`; reth, Erigon, Nethermind have the same.
 pub const REPLACE_BLOB_PERCENT: u128 = 100;
 
 /// Least tip that the pool takes, in wei per gas. Source: geth, `miner.gasprice` and the pools' `MinTip`.

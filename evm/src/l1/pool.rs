@@ -318,12 +318,20 @@ fn cost(transaction: &Transaction) -> Option<U256> {
     gas.checked_add(blob_cost)?.checked_add(transaction.value())
 }
 
-/// Whether `new` offers enough more than `old`. Source: geth, `list.Add` of the legacy pool and `validateTx` of the blob pool.
+/// Whether `new` offers enough more than `old`. Each fee must reach the old one with the percentage on it, rounded up, and exceed it:
+/// for a blob transaction exactly twice is enough. Sources: geth 2026-08, `list.Add` of the legacy pool and `validateTx` of the blob
+/// pool (round down); reth 2026-08, `is_underpriced` (rounds up; refused exactly twice until 2024-12, v1.1.3); Besu 2026-03,
+/// `isBumpedBy`; Erigon, `addLocked`; Nethermind, `CompareReplacedBlobTx`, which alone also refuses fewer blobs than before.
 fn check_replacement(old: &Transaction, new: &Transaction, is_blob: bool) -> Result<(), Refusal> {
     let tip = |transaction: &Transaction| {
         let fee = transaction.max_fee_per_gas();
         transaction.max_priority_fee_per_gas().unwrap_or(fee)
     };
+    let blobs = |transaction: &Transaction| transaction.blob_versioned_hashes().map_or(0, <[B256]>::len);
+    if blobs(new) < blobs(old) {
+        let detail = format!("new tx has {} blobs < {} queued", blobs(new), blobs(old));
+        return Err(Refusal::ReplacementUnderpriced(Some(detail)));
+    }
     let fees = [
         ("gas tip cap", tip(old), tip(new)),
         ("gas fee cap", old.max_fee_per_gas(), new.max_fee_per_gas()),
@@ -339,7 +347,7 @@ fn check_replacement(old: &Transaction, new: &Transaction, is_blob: bool) -> Res
         params::REPLACE_PERCENT
     };
     for (name, old, new) in fees.into_iter().take(if is_blob { 3 } else { 2 }) {
-        let least = old.saturating_add(old.saturating_mul(percent) / 100);
+        let least = old.saturating_add(old.saturating_mul(percent).div_ceil(100));
         if new < least || new <= old {
             let detail =
                 is_blob.then(|| format!("new tx {name} {new} < {old} queued + {percent}% replacement penalty"));

@@ -87,6 +87,41 @@ fn a_plain_transaction_is_replaced_for_a_tenth_more_of_both_fees() {
 }
 
 #[test]
+fn a_tenth_more_is_rounded_up() {
+    let bump = |fee, tip| Draft { fee, tip, ..plain(0) };
+    let mut l1 = stopped();
+    submit(&mut l1, &bump(2 * GWEI + 5, 15)).unwrap();
+    // A tenth of 15 is 1.5, and of the fee a half more than is whole.
+    for (fee, tip) in [(2_200_000_006, 16), (2_200_000_005, 17)] {
+        assert!(matches!(
+            submit(&mut l1, &bump(fee, tip)),
+            Err(Refusal::ReplacementUnderpriced(_))
+        ));
+    }
+    submit(&mut l1, &bump(2_200_000_006, 17)).unwrap();
+}
+
+#[test]
+fn a_blob_transaction_is_not_replaced_by_one_of_fewer_blobs() {
+    let mut l1 = stopped();
+    let with = |blobs, factor: u128| Draft {
+        fee: factor * 10 * GWEI,
+        tip: factor * GWEI,
+        blob_fee: factor * GWEI,
+        blobs,
+        ..blob(0)
+    };
+    submit(&mut l1, &with(2, 1)).unwrap();
+    let refusal = submit(&mut l1, &with(1, 8)).unwrap_err().to_string();
+    assert_eq!(
+        refusal,
+        "replacement transaction underpriced: new tx has 1 blobs < 2 queued"
+    );
+    submit(&mut l1, &with(3, 2)).unwrap();
+    submit(&mut l1, &with(3, 4)).unwrap();
+}
+
+#[test]
 fn a_blob_transaction_is_replaced_for_twice_all_three_fees() {
     let bump = |fee, tip, blob_fee| Draft {
         fee,
