@@ -159,11 +159,8 @@ impl L1 {
             let sidecar_bytes = sidecar
                 .as_ref()
                 .map_or(0, |sidecar| sidecar.rlp_encoded_fields_length());
-            let submission = Submission {
-                transaction: transaction.clone(),
-                sidecar,
-                bytes: transaction.eip2718_encoded_length() + sidecar_bytes,
-            };
+            let bytes = transaction.eip2718_encoded_length() + sidecar_bytes;
+            let submission = Submission::new(transaction.clone(), sidecar, bytes);
             let account = self.chain.latest().account_or_empty(&transaction.signer());
             let gas = self.config.chain.gas_limit;
             if self.pool.insert(submission, account, gas).is_ok() {

@@ -236,6 +236,76 @@ fn an_account_and_the_pool_are_bounded() {
     assert_eq!(l1.submit(heavy, GENESIS), Err(Refusal::Full));
 }
 
+/// A transaction by the first account that carries the authorizations of others.
+fn set_code(nonce: u64, authorities: &[(usize, u64)]) -> Draft {
+    Draft {
+        gas: 100_000,
+        authorities: authorities.to_vec(),
+        ..plain(nonce)
+    }
+}
+
+fn by(sender: usize, draft: Draft) -> Draft {
+    Draft { sender, ..draft }
+}
+
+#[test]
+fn an_account_that_is_or_will_be_delegated_has_one_transaction_pending() {
+    let mut l1 = stopped();
+    let dearer = |nonce| Draft {
+        fee: 200 * GWEI,
+        tip: 2 * GWEI,
+        ..by(1, plain(nonce))
+    };
+    let check = |l1: &mut L1, first: u64| {
+        assert_eq!(submit(l1, &by(1, plain(first + 1))), Err(Refusal::DelegatedGap));
+        submit(l1, &by(1, plain(first))).unwrap();
+        assert_eq!(submit(l1, &by(1, plain(first + 1))), Err(Refusal::DelegatedFull));
+        submit(l1, &dearer(first)).unwrap();
+    };
+    let authorizing = submit(&mut l1, &set_code(0, &[(1, 0)])).unwrap();
+    check(&mut l1, 0);
+    l1.drop_all_transactions();
+    submit(&mut l1, &set_code(0, &[(1, 0)])).unwrap();
+    let block = l1.mine(GENESIS);
+    assert_eq!(*block.transactions[0].tx_hash(), authorizing);
+    let code = l1.chain().latest().code(&account(1));
+    assert_eq!(code[..3], [0xef, 0x01, 0x00], "EIP-7702: a delegation");
+    check(&mut l1, 1);
+    // A blob transaction is one too, and has a rule of its own on replacement: see below.
+    l1.drop_all_transactions();
+    submit(&mut l1, &by(1, blob(1))).unwrap();
+    assert_eq!(submit(&mut l1, &by(1, blob(2))), Err(Refusal::DelegatedFull));
+}
+
+#[test]
+fn an_authorization_that_left_the_pool_limits_nobody() {
+    let mut l1 = stopped();
+    let first = submit(&mut l1, &set_code(0, &[(1, 0), (1, 1), (2, 0)])).unwrap();
+    let second = submit(&mut l1, &set_code(1, &[(1, 0)])).unwrap();
+    submit(&mut l1, &by(1, plain(0))).unwrap();
+    for (hash, refused) in [(first, true), (second, false)] {
+        l1.drop_transaction(&hash);
+        let further = submit(&mut l1, &by(1, plain(1)));
+        assert_eq!(further.is_err(), refused, "{further:?}");
+    }
+}
+
+#[test]
+fn who_has_blobs_or_several_transactions_pending_is_no_authority() {
+    let mut l1 = stopped();
+    submit(&mut l1, &by(1, plain(0))).unwrap();
+    submit(&mut l1, &set_code(0, &[(1, 0)])).unwrap();
+    submit(&mut l1, &by(2, plain(0))).unwrap();
+    submit(&mut l1, &by(2, plain(5))).unwrap();
+    submit(&mut l1, &by(3, blob(0))).unwrap();
+    for authority in [2, 3] {
+        let refusal = submit(&mut l1, &set_code(1, &[(4, 0), (authority, 0)])).unwrap_err();
+        assert_eq!(refusal, Refusal::AuthorityReserved(account(authority)));
+    }
+    submit(&mut l1, &set_code(1, &[(4, 0)])).unwrap();
+}
+
 #[test]
 fn a_fee_below_the_base_fee_waits_until_the_base_fee_falls() {
     let mut l1 = at_once();
@@ -292,13 +362,19 @@ proptest! {
     fn the_pool_keeps_its_rules(steps in prop::collection::vec((0_usize..3, 0_u64..6, 0_u8..3, 1_u128..5, 0_u8..8), 1..60)) {
         let mut l1 = stopped();
         for (sender, nonce, blobs, factor, action) in steps {
-            let draft = Draft { sender, nonce, blobs, fee: factor * 40 * GWEI, tip: factor * GWEI, blob_fee: factor * GWEI, ..Draft::default() };
+            let mut draft = Draft { sender, nonce, blobs, fee: factor * 40 * GWEI, tip: factor * GWEI, blob_fee: factor * GWEI, ..Draft::default() };
+            if action == 7 && blobs == 0 {
+                (draft.authorities, draft.gas) = (vec![((sender + 1) % 3, nonce)], 100_000);
+            }
             let _ = submit(&mut l1, &draft);
             match action {
                 0 => {
                     let candidates = l1.pool().len();
                     let block = l1.mine(GENESIS);
-                    prop_assert_eq!(l1.pool().len() + block.transactions.len(), candidates);
+                    let left = l1.pool().len() + block.transactions.len();
+                    // An authorization uses up a nonce that another transaction has.
+                    let authorized = block.transactions.iter().any(|transaction| transaction.is_eip7702());
+                    prop_assert!(left == candidates || (authorized && left < candidates));
                 }
                 1 => {
                     let depth = l1.chain().depth_max().min(2);
@@ -315,6 +391,11 @@ fn check_pool(l1: &L1) -> Result<(), TestCaseError> {
     let pool = l1.pool();
     let bytes: usize = pool.iter().map(|submission| submission.bytes).sum();
     prop_assert_eq!((pool.iter().count(), bytes), (pool.len(), pool.bytes()));
+    let mut authorities = BTreeMap::new();
+    for authority in pool.iter().flat_map(|submission| &submission.authorities) {
+        *authorities.entry(*authority).or_insert(0) += 1;
+    }
+    prop_assert_eq!(&pool.authorities, &authorities);
     for sender in pool.senders() {
         let of = |submission: &&Submission| submission.transaction.signer() == sender;
         let mine: Vec<&Submission> = pool.iter().filter(of).collect();
