@@ -51,18 +51,20 @@ pub enum ForkRefused {
 
 impl L1 {
     /// Drops the latest `depth` blocks and mines as many empty ones in their slots, so that the height stays and every hash of them
-    /// differs. With `requeue` the dropped transactions return to the pool if it takes them, as real nodes do; else they are gone.
+    /// differs. With `requeue` the dropped transactions return to the pool if it takes them, as real nodes do; else they are gone. Where
+    /// an account has more than it may then, its highest nonces leave.
     ///
     /// # Errors
     /// If states are not kept that far back, or a finalized block would be dropped; then nothing is done.
     pub fn reorg(&mut self, depth: usize, requeue: bool, now: u64) -> Result<Reorged, ForkRefused> {
         let dropped = self.drop_blocks(depth)?;
-        // Mined before anything returns to the pool, and without what is in it: that is for the blocks after these.
-        let pool = std::mem::take(&mut self.pool);
+        // Mined before anything returns to the pool, and without what is in it: that is for the blocks after these, as is a base fee
+        // that was set for the next block.
+        let (pool, base_fee) = (std::mem::take(&mut self.pool), self.next_base_fee.take());
         for block in &dropped {
             self.mine(block.header.timestamp);
         }
-        self.pool = pool;
+        (self.pool, self.next_base_fee) = (pool, base_fee);
         let requeued = if requeue { self.requeue(&dropped) } else { Vec::new() };
         self.settle_pool();
         self.mine_at_once(now);
@@ -163,7 +165,7 @@ impl L1 {
             let submission = Submission::new(transaction.clone(), sidecar, bytes);
             let account = self.chain.latest().account_or_empty(&transaction.signer());
             let gas = self.config.chain.gas_limit;
-            if self.pool.insert(submission, account, gas).is_ok() {
+            if self.pool.requeue(&submission, account, gas).is_ok() {
                 requeued.push(*transaction.tx_hash());
             }
         }

@@ -96,6 +96,41 @@ impl Pool {
         Ok(())
     }
 
+    /// Takes back a transaction that a reorg dropped. Where there is no room for it, later ones of its account make it: they could not
+    /// be mined without it. Source: geth, which drops the highest nonces of an account that has too many after a reorg (`recheck` of
+    /// the blob pool, `list.Cap` of the other).
+    ///
+    /// # Errors
+    /// As [`Pool::insert`]; then the pool is as it was.
+    pub(super) fn requeue(
+        &mut self,
+        submission: &Submission,
+        account: AccountFields,
+        block_gas: u64,
+    ) -> Result<(), Refusal> {
+        let (sender, nonce) = (submission.transaction.signer(), submission.transaction.nonce());
+        let mut displaced = Vec::new();
+        loop {
+            let Err(refusal) = self.insert(submission.clone(), account, block_gas) else {
+                return Ok(());
+            };
+            let lacks_room = matches!(
+                refusal,
+                Refusal::AccountFull(_) | Refusal::Full | Refusal::InsufficientFunds { .. }
+            );
+            let last = self
+                .accounts
+                .get(&sender)
+                .and_then(|pending| pending.keys().next_back());
+            let later = last.copied().filter(|last| lacks_room && *last > nonce);
+            let Some(later) = later.and_then(|later| self.remove_at(sender, later)) else {
+                displaced.into_iter().for_each(|pooled| self.put(pooled));
+                return Err(refusal);
+            };
+            displaced.push(later);
+        }
+    }
+
     /// The transaction of a hash.
     #[must_use]
     pub fn find(&self, hash: &B256) -> Option<&Submission> {

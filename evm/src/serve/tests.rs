@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use alloy_primitives::{TxKind, U256};
 use jsonrpsee::RpcModule;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -204,4 +205,26 @@ async fn blocks_come_by_themselves_when_there_is_a_block_time() {
     }
     let slots = owner.ask(|l1, _| [1, 2].map(|number| l1.chain().block(number).map(|block| l1.slot(block))));
     assert_eq!(slots.await.unwrap(), [Some(1), Some(7)]);
+}
+
+#[tokio::test]
+async fn a_create_that_fails_has_no_contract_in_its_receipt() {
+    let (owner, module) = module();
+    // PUSH0, PUSH0, REVERT; and STOP, which creates a contract without code.
+    for (nonce, code, status) in [(0, vec![0x5f, 0x5f, 0xfd], "0x0"), (1, vec![0x00], "0x1")] {
+        let draft = Draft {
+            nonce,
+            gas: 100_000,
+            kind: TxKind::Create,
+            value: U256::ZERO,
+            data: code.into(),
+            ..Draft::default()
+        };
+        let submission = draft.submission();
+        let hash = owner.ask(|l1, now| l1.submit(submission, now)).await.unwrap().unwrap();
+        let receipt: Value = module.call("eth_getTransactionReceipt", [hash]).await.unwrap();
+        assert_eq!(receipt["status"], status);
+        assert_eq!(receipt["contractAddress"].is_null(), status == "0x0", "{receipt}");
+        assert!(receipt.as_object().unwrap().contains_key("contractAddress"));
+    }
 }

@@ -1,10 +1,11 @@
 //! What forks promise: exact steps back, new hashes, and nothing lost that can be kept.
 
+use alloy_consensus::Transaction as _;
 use alloy_primitives::U256;
 
 use super::*;
 use crate::L1Config;
-use crate::fixture::{Draft, GENESIS, account, at_once, blob, plain, stopped, submit};
+use crate::fixture::{Draft, GENESIS, GWEI, account, at_once, blob, plain, stopped, submit};
 
 #[test]
 fn a_reorg_keeps_the_height_changes_every_hash_and_takes_the_state_back() {
@@ -70,6 +71,53 @@ fn a_reorg_leaves_no_blob_transaction_behind_a_gap() {
     submit(&mut l1, &Draft { sender: 1, ..plain(1) }).unwrap();
     l1.reorg(1, false, GENESIS).unwrap();
     assert_eq!(l1.pool().len(), 1, "the plain one waits, the blob is gone");
+}
+
+#[test]
+fn a_reorg_takes_back_what_comes_first_and_drops_what_is_one_too_many() {
+    for (draft, limit) in [(blob as fn(u64) -> Draft, 16), (plain, 64)] {
+        let mut l1 = at_once();
+        let mined: Vec<B256> = (0..10).map(|nonce| submit(&mut l1, &draft(nonce)).unwrap()).collect();
+        l1.set_mining(false, GENESIS);
+        let pending = (10..10 + limit).map(|nonce| submit(&mut l1, &draft(nonce)).unwrap());
+        let pending: Vec<B256> = pending.collect();
+        let reorged = l1.reorg(10, true, GENESIS).unwrap();
+        assert_eq!(reorged.requeued, mined);
+        let nonces = l1.pool().iter().map(|submission| submission.transaction.nonce());
+        assert_eq!(nonces.collect::<Vec<_>>(), (0..limit).collect::<Vec<_>>());
+        assert!(
+            pending[usize::try_from(limit - 10).unwrap()..]
+                .iter()
+                .all(|hash| l1.pool().find(hash).is_none())
+        );
+    }
+}
+
+#[test]
+fn a_reorg_keeps_what_waits_if_nothing_is_gained_by_its_leaving() {
+    let mut l1 = at_once();
+    let all = params::DEV_BALANCE - U256::from(GWEI * 100_000_000);
+    submit(&mut l1, &Draft { value: all, ..plain(0) }).unwrap();
+    l1.set_mining(false, GENESIS);
+    let waiting = submit(&mut l1, &plain(1)).unwrap();
+    l1.rollback(1).unwrap();
+    l1.set_balance(account(0), U256::from(GWEI * 100_000_000));
+    l1.mine(GENESIS);
+    let dropped = Draft { value: all, ..plain(0) }.submission();
+    let poor = l1.chain().latest().account_or_empty(&account(0));
+    assert!(l1.pool.requeue(&dropped, poor, params::BLOCK_GAS).is_err());
+    assert!(l1.pool().find(&waiting).is_some());
+}
+
+#[test]
+fn a_base_fee_that_was_set_is_for_the_block_after_a_reorg() {
+    let mut l1 = stopped();
+    l1.mine(GENESIS);
+    l1.mine(GENESIS);
+    l1.set_next_base_fee(7);
+    l1.reorg(2, false, GENESIS).unwrap();
+    assert_eq!(l1.chain().head().header.base_fee_per_gas, Some(765_625_000));
+    assert_eq!(l1.mine(GENESIS).header.base_fee_per_gas, Some(7));
 }
 
 #[test]
