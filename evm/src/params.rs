@@ -68,6 +68,10 @@ pub const STATES_RETAINED: usize = 256;
 /// Blocks with their transactions and logs: 3 days of one second. The oldest leave.
 pub const BLOCKS_RETAINED: usize = 262_144;
 
+/// Bytes of blocks with their transactions and logs, and of what they changed: 262,144 empty blocks take a half of it. The oldest
+/// leave, and with them the states that one can return to.
+pub const BLOCK_BYTES_RETAINED: usize = 1024 * 1024 * 1024;
+
 /// Bytes of blobs that the beacon API serves: 8,192 blobs. The oldest blocks' leave.
 pub const BLOB_BYTES_RETAINED: usize = 1024 * 1024 * 1024;
 
@@ -90,6 +94,9 @@ pub const MINE_BLOCKS_MAX: u64 = 1024;
 
 /// Snapshots held at a time; the oldest leaves.
 pub const SNAPSHOTS_MAX: usize = 64;
+
+/// Bytes of the pools that they hold, each counted as if it shared nothing: two full ones. The oldest leave.
+pub const SNAPSHOT_BYTES_MAX: usize = 2 * POOL_BYTES_MAX;
 
 /// Blocks below the head that are called safe and finalized: 32 and 64, an epoch and two, as behind an ideal beacon chain.
 pub const SAFE_DISTANCE: u64 = 32;

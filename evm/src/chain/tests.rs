@@ -364,6 +364,60 @@ fn states_and_blocks_are_kept_as_far_as_they_are_bounded() {
 }
 
 #[test]
+fn blocks_and_states_are_kept_as_far_as_their_bytes_are_bounded() {
+    let input = vec![0; 40_000];
+    let draft = |nonce| Draft {
+        nonce,
+        gas: 1_000_000,
+        data: input.clone().into(),
+        ..Draft::default()
+    };
+    let mut config = ChainConfig::dev(params::CHAIN_ID, 0);
+    config.bytes_retained = 500_000;
+    let mut chain = Chain::new(config);
+    let mut hashes = Vec::new();
+    for nonce in 0..40 {
+        block(&mut chain, &[draft(nonce)]);
+        hashes.push(chain.head().hash());
+        assert!(chain.bytes() <= 500_000);
+        // What is kept of them is whole: each block that can be returned to has its state, and the one below the oldest too.
+        assert!(chain.undos.len() < chain.blocks.len());
+    }
+    // Eleven times 40,000 bytes and less than 5,454 bytes around each, but not twelve times.
+    assert_eq!((chain.oldest(), chain.depth_max()), (30, 10));
+    let (bytes, depth) = (chain.bytes(), chain.depth_max());
+    chain.set_balance(Address::repeat_byte(0x77), U256::from(5));
+    chain.rollback(depth).unwrap();
+    assert_eq!(chain.head().number(), 30);
+    for nonce in 30..40 {
+        block(&mut chain, &[draft(nonce)]);
+    }
+    assert_eq!((chain.bytes(), chain.head().hash()), (bytes, hashes[39]));
+    // A block that is too large alone is kept alone.
+    let mut config = ChainConfig::dev(params::CHAIN_ID, 0);
+    config.bytes_retained = 1;
+    let mut chain = Chain::new(config);
+    block(&mut chain, &[draft(0)]);
+    assert_eq!((chain.oldest(), chain.depth_max()), (1, 0));
+    assert_eq!(chain.latest().account_or_empty(&account(0)).nonce, 1);
+}
+
+#[test]
+fn logs_count_as_bytes_of_a_block() {
+    let mut chain = chain();
+    // LOG0 of 200,000 bytes of memory.
+    let loud = deploy(&mut chain, 0, &[0x62, 0x03, 0x0d, 0x40, 0x5f, 0xa0]);
+    let before = chain.bytes();
+    let call = Draft {
+        gas: 10_000_000,
+        ..call_with(loud, 1, 0)
+    };
+    block(&mut chain, &[call]);
+    assert!(chain.head().outcomes[0].receipt.status());
+    assert!((200_000..210_000).contains(&(chain.bytes() - before)));
+}
+
+#[test]
 fn logs_are_found_by_address_topic_and_range() {
     let mut chain = chain();
     let contract = deploy(&mut chain, 0, STORE_AND_LOG);

@@ -24,6 +24,14 @@ pub(super) struct Snapshot {
     balances: BTreeMap<Address, U256>,
 }
 
+impl Snapshot {
+    /// Bytes of memory that it takes, about.
+    fn bytes_held(&self) -> usize {
+        let pool = self.pool.bytes() + self.pool.len() * size_of::<Submission>();
+        size_of::<Self>() + pool + self.balances.len() * size_of::<(Address, U256)>()
+    }
+}
+
 /// What a reorg did.
 #[derive(Clone, Debug)]
 pub struct Reorged {
@@ -97,9 +105,7 @@ impl L1 {
         };
         self.snapshots_taken += 1;
         self.snapshots.push_back((self.snapshots_taken, snapshot));
-        if self.snapshots.len() > params::SNAPSHOTS_MAX {
-            self.snapshots.pop_front();
-        }
+        self.prune_snapshots();
         self.snapshots_taken
     }
 
@@ -136,6 +142,16 @@ impl L1 {
         let head = self.chain.head().hash();
         for (_, snapshot) in self.snapshots.iter_mut().filter(|(_, snapshot)| snapshot.head == head) {
             snapshot.balances.entry(address).or_insert(before);
+        }
+        self.prune_snapshots();
+    }
+
+    fn prune_snapshots(&mut self) {
+        let mut bytes: usize = self.snapshots.iter().map(|(_, snapshot)| snapshot.bytes_held()).sum();
+        while (self.snapshots.len() > params::SNAPSHOTS_MAX || bytes > params::SNAPSHOT_BYTES_MAX)
+            && let Some((_, oldest)) = self.snapshots.pop_front()
+        {
+            bytes -= oldest.bytes_held();
         }
     }
 

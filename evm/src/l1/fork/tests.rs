@@ -173,3 +173,20 @@ fn a_snapshot_brings_back_the_base_fee_that_was_set() {
     assert!(l1.revert(snapshot));
     assert_eq!(l1.mine(GENESIS).header.base_fee_per_gas, Some(7));
 }
+
+#[test]
+fn snapshots_are_bounded_in_number_and_in_bytes() {
+    let mut l1 = stopped();
+    let numbers: Vec<u64> = (0..65).map(|_| l1.snapshot()).collect();
+    assert!(!l1.revert(numbers[0]));
+    assert!(l1.revert(numbers[1]), "64 are kept");
+    let mut heavy = plain(0).submission();
+    heavy.bytes = params::SNAPSHOT_BYTES_MAX / 3;
+    l1.submit(heavy, GENESIS).unwrap();
+    let numbers = [l1.snapshot(), l1.snapshot(), l1.snapshot()];
+    assert!(
+        !l1.revert(numbers[0]),
+        "three of a third each are too much with what holds them"
+    );
+    assert!(l1.revert(numbers[2]) && l1.revert(numbers[1]));
+}
