@@ -61,6 +61,9 @@ pub struct ChainConfig {
     pub states_retained: usize,
     /// Blocks that are kept; at least `states_retained`.
     pub blocks_retained: usize,
+    /// Bytes of all that is kept of blocks and of states other than the latest. The oldest leave, states with their blocks, but never
+    /// the latest block.
+    pub bytes_retained: usize,
 }
 
 impl ChainConfig {
@@ -79,6 +82,7 @@ impl ChainConfig {
             contracts: Vec::new(),
             states_retained: params::STATES_RETAINED,
             blocks_retained: params::BLOCKS_RETAINED,
+            bytes_retained: params::BLOCK_BYTES_RETAINED,
         }
     }
 }
@@ -129,6 +133,17 @@ impl ExecutedBlock {
             .blob_fee(params::BLOBS)
             .unwrap_or(params::BLOBS.min_blob_fee)
     }
+
+    /// Bytes of memory that it takes, about: what it says, and what holds each of its things.
+    fn bytes_held(&self) -> usize {
+        let logs = self.outcomes.iter().flat_map(|outcome| outcome.receipt.logs());
+        let logs: usize = logs
+            .map(|log| size_of_val(log) + log.data.data.len() + size_of_val(log.topics()))
+            .sum();
+        let place = size_of::<B256>() + size_of::<(u64, usize)>();
+        let transactions = self.transactions.len() * (size_of::<Transaction>() + size_of::<Outcome>() + place);
+        size_of::<Self>() + place + self.bytes + transactions + logs
+    }
 }
 
 /// The chain. See the [module](self).
@@ -140,6 +155,8 @@ pub struct Chain {
     blocks: VecDeque<Arc<ExecutedBlock>>,
     /// What the latest blocks changed, oldest first; fewer than blocks.
     undos: VecDeque<Undo>,
+    /// Bytes of both, about.
+    bytes: usize,
     by_hash: BTreeMap<B256, u64>,
     /// Block and place of each transaction that is kept.
     places: BTreeMap<B256, (u64, usize)>,
@@ -189,6 +206,7 @@ impl Chain {
             state,
             blocks: VecDeque::new(),
             undos: VecDeque::new(),
+            bytes: 0,
             by_hash: BTreeMap::new(),
             places: BTreeMap::new(),
         };
@@ -235,6 +253,12 @@ impl Chain {
     pub fn place(&self, transaction: &B256) -> Option<(&Arc<ExecutedBlock>, usize)> {
         let (number, index) = self.places.get(transaction)?;
         Some((self.block(*number)?, *index))
+    }
+
+    /// Bytes that blocks and states other than the latest take, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// How many blocks [`Chain::rollback`] can take back.
@@ -292,6 +316,7 @@ impl Chain {
         let mut dropped = Vec::with_capacity(depth);
         for _ in 0..depth {
             if let (Some(block), Some(undo)) = (self.blocks.pop_back(), self.undos.pop_back()) {
+                self.bytes -= undo.bytes_held();
                 self.state.undo(undo);
                 self.forget(&block);
                 dropped.push(block);
@@ -308,8 +333,12 @@ impl Chain {
         let fields = AccountFields { balance, ..before };
         let fields = (fields != AccountFields::EMPTY).then_some(fields);
         let mut genesis = Undo::default();
-        let undo = self.undos.back_mut().unwrap_or(&mut genesis);
+        let Some(undo) = self.undos.back_mut() else {
+            return self.state.set_account(&mut genesis, address, fields);
+        };
+        self.bytes -= undo.bytes_held();
         self.state.set_account(undo, address, fields);
+        self.bytes += undo.bytes_held();
     }
 
     /// Adds a block that was executed on the state. The genesis block has nothing to undo.
@@ -319,21 +348,37 @@ impl Chain {
         for (index, transaction) in block.transactions.iter().enumerate() {
             self.places.insert(*transaction.tx_hash(), (number, index));
         }
+        self.bytes += block.bytes_held() + undo.as_ref().map_or(0, Undo::bytes_held);
         self.blocks.push_back(Arc::new(block));
         self.undos.extend(undo);
-        if self.undos.len() > self.config.states_retained {
-            self.undos.pop_front();
+        self.prune();
+    }
+
+    fn prune(&mut self) {
+        while self.undos.len() > self.config.states_retained {
+            self.drop_oldest_state();
         }
         // One block more than states, so that the state below the oldest undo has its block.
         let blocks_retained = self.config.blocks_retained.max(self.config.states_retained + 1);
-        if self.blocks.len() > blocks_retained
-            && let Some(oldest) = self.blocks.pop_front()
-        {
-            self.forget(&oldest);
+        let is_over = |chain: &Self| chain.blocks.len() > blocks_retained || chain.bytes > chain.config.bytes_retained;
+        while self.blocks.len() > 1 && is_over(self) {
+            if self.undos.len() + 1 >= self.blocks.len() {
+                self.drop_oldest_state();
+            }
+            if let Some(oldest) = self.blocks.pop_front() {
+                self.forget(&oldest);
+            }
+        }
+    }
+
+    fn drop_oldest_state(&mut self) {
+        if let Some(undo) = self.undos.pop_front() {
+            self.bytes -= undo.bytes_held();
         }
     }
 
     fn forget(&mut self, block: &ExecutedBlock) {
+        self.bytes -= block.bytes_held();
         self.by_hash.remove(&block.hash());
         for transaction in &block.transactions {
             self.places.remove(transaction.tx_hash());

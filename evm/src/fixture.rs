@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use alloy_consensus::transaction::Recovered;
-use alloy_consensus::{EthereumTxEnvelope, SignableTransaction, TxEip1559, TxEip4844};
+use alloy_consensus::{EthereumTxEnvelope, SignableTransaction, TxEip1559, TxEip4844, TxEip7702};
 use alloy_eips::eip4844::Blob;
 use alloy_eips::eip7594::BlobTransactionSidecarEip7594;
+use alloy_eips::eip7702::{Authorization, SignedAuthorization};
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, TxKind, U256};
 use alloy_signer_local::PrivateKeySigner;
 
 use crate::chain::{Chain, ChainConfig, Executed, Transaction};
-use crate::l1::Submission;
-use crate::{BlockInput, params};
+use crate::{BlockInput, L1, L1Config, Refusal, Submission, params};
 
 pub(crate) const GWEI: u128 = 1_000_000_000;
 
@@ -33,6 +33,8 @@ pub(crate) struct Draft {
     pub(crate) value: U256,
     pub(crate) data: Bytes,
     pub(crate) chain_id: u64,
+    /// Developer accounts that set their code to that of the address `0xde…de` (EIP-7702), and their nonces.
+    pub(crate) authorities: Vec<(usize, u64)>,
 }
 
 impl Default for Draft {
@@ -49,6 +51,7 @@ impl Default for Draft {
             value: U256::from(1),
             data: Bytes::new(),
             chain_id: params::CHAIN_ID,
+            authorities: Vec::new(),
         }
     }
 }
@@ -70,6 +73,19 @@ impl Draft {
                 max_fee_per_blob_gas: self.blob_fee,
                 ..TxEip4844::default()
             })
+        } else if !self.authorities.is_empty() {
+            self.sign(TxEip7702 {
+                chain_id: self.chain_id,
+                nonce: self.nonce,
+                gas_limit: self.gas,
+                max_fee_per_gas: self.fee,
+                max_priority_fee_per_gas: self.tip,
+                to: self.kind.to().copied().unwrap_or_default(),
+                value: self.value,
+                input: self.data.clone(),
+                authorization_list: self.authorities.iter().map(|by| self.authorization(*by)).collect(),
+                ..TxEip7702::default()
+            })
         } else {
             self.sign(TxEip1559 {
                 chain_id: self.chain_id,
@@ -90,11 +106,7 @@ impl Draft {
         let transaction = self.transaction();
         let sidecar = (self.blobs > 0).then(|| Arc::new(self.sidecar()));
         let bytes = transaction.eip2718_encoded_length() + usize::from(self.blobs) * 140_000;
-        Submission {
-            transaction,
-            sidecar,
-            bytes,
-        }
+        Submission::new(transaction, sidecar, bytes)
     }
 
     /// Blobs that differ by sender and nonce, with commitments that are none.
@@ -112,6 +124,16 @@ impl Draft {
         let commitments: Vec<_> = (0..self.blobs).map(commitment).collect();
         let blobs = vec![Blob::ZERO; commitments.len()];
         BlobTransactionSidecarEip7594::new(blobs, commitments, Vec::new())
+    }
+
+    fn authorization(&self, (by, nonce): (usize, u64)) -> SignedAuthorization {
+        let authorization = Authorization {
+            chain_id: U256::from(self.chain_id),
+            address: Address::repeat_byte(0xde),
+            nonce,
+        };
+        let signature = sign_hash(by, &authorization.signature_hash());
+        authorization.into_signed(signature)
     }
 
     fn sign<T>(&self, transaction: T) -> EthereumTxEnvelope<TxEip4844>
@@ -158,4 +180,38 @@ pub(crate) fn creation(code: &[u8]) -> Bytes {
     let mut creation = vec![0x60, length, 0x80, 0x60, 0x09, 0x5f, 0x39, 0x5f, 0xf3];
     creation.extend(code);
     creation.into()
+}
+
+/// An L1 that mines only when it is told to.
+pub(crate) fn stopped() -> L1 {
+    let mut l1 = L1::new(L1Config::dev(GENESIS));
+    l1.set_mining(false, GENESIS);
+    l1
+}
+
+/// An L1 that mines what arrives.
+pub(crate) fn at_once() -> L1 {
+    L1::new(L1Config::dev(GENESIS))
+}
+
+/// Offers a transaction at the genesis time.
+pub(crate) fn submit(l1: &mut L1, draft: &Draft) -> Result<B256, Refusal> {
+    l1.submit(draft.submission(), GENESIS)
+}
+
+/// A transaction of one blob by the first account.
+pub(crate) fn blob(nonce: u64) -> Draft {
+    Draft {
+        nonce,
+        blobs: 1,
+        ..Draft::default()
+    }
+}
+
+/// A transfer by the first account.
+pub(crate) fn plain(nonce: u64) -> Draft {
+    Draft {
+        nonce,
+        ..Draft::default()
+    }
 }

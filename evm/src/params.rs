@@ -38,7 +38,7 @@ pub const TRANSACTION_FEE_MAX: u128 = 1_000_000_000_000_000_000;
 /// Percent by which both fees of a transaction must rise to replace it. Source: geth, `txpool.pricebump`.
 pub const REPLACE_PERCENT: u128 = 10;
 
-/// The same for blob transactions and their three fees. Source: geth, `blobpool.pricebump`; reth has the same.
+/// The same for blob transactions and their three fees. Source: geth, `blobpool.pricebump`; reth, Erigon, Nethermind have the same.
 pub const REPLACE_BLOB_PERCENT: u128 = 100;
 
 /// Least tip that the pool takes, in wei per gas. Source: geth, `miner.gasprice` and the pools' `MinTip`.
@@ -68,6 +68,10 @@ pub const STATES_RETAINED: usize = 256;
 /// Blocks with their transactions and logs: 3 days of one second. The oldest leave.
 pub const BLOCKS_RETAINED: usize = 262_144;
 
+/// Bytes of blocks with their transactions and logs, and of what they changed: 262,144 empty blocks take a half of it. The oldest
+/// leave, and with them the states that one can return to.
+pub const BLOCK_BYTES_RETAINED: usize = 1024 * 1024 * 1024;
+
 /// Bytes of blobs that the beacon API serves: 8,192 blobs. The oldest blocks' leave.
 pub const BLOB_BYTES_RETAINED: usize = 1024 * 1024 * 1024;
 
@@ -90,6 +94,9 @@ pub const MINE_BLOCKS_MAX: u64 = 1024;
 
 /// Snapshots held at a time; the oldest leaves.
 pub const SNAPSHOTS_MAX: usize = 64;
+
+/// Bytes of the pools that they hold, each counted as if it shared nothing: two full ones. The oldest leave.
+pub const SNAPSHOT_BYTES_MAX: usize = 2 * POOL_BYTES_MAX;
 
 /// Blocks below the head that are called safe and finalized: 32 and 64, an epoch and two, as behind an ideal beacon chain.
 pub const SAFE_DISTANCE: u64 = 32;

@@ -48,6 +48,13 @@ impl Undo {
     pub(super) fn slot(&self, address: Address, slot: U256) -> Option<U256> {
         self.slots.get(&(address, slot)).copied()
     }
+
+    /// Bytes of memory that it takes, about.
+    pub(super) fn bytes_held(&self) -> usize {
+        let account = size_of::<(Address, Option<AccountFields>)>();
+        let slot = size_of::<((Address, U256), U256)>();
+        size_of::<Self>() + self.accounts.len() * account + self.slots.len() * slot
+    }
 }
 
 /// The state after the latest block.

@@ -185,25 +185,90 @@ fn full_blocks_raise_the_base_fee_by_an_eighth_and_empty_ones_lower_it_by_one() 
     assert_eq!(chain.next_base_fee(), 861_328_125);
 }
 
-#[test]
-fn blobs_above_the_target_raise_the_blob_fee_with_bpo2s_fraction() {
-    let mut chain = chain();
-    let mut excess = 0;
-    for nonce in 0..3 {
-        let drafts: Vec<_> = (0..7)
-            .map(|sender| Draft {
-                sender,
-                nonce,
-                blobs: 3,
-                ..Draft::default()
-            })
-            .collect();
-        assert_eq!(block(&mut chain, &drafts).skipped, []);
-        // EIP-7918: while the reserve price is above the blob fee, a third of what exceeds the target is added.
-        excess += 21 * 131_072 * (21 - 14) / 21;
-        assert_eq!(chain.next_excess_blob_gas(), excess);
+/// Executes a block of so many blobs, at most 21, at a base fee of so many wei if one is given.
+fn blobs_block(chain: &mut Chain, nonce: u64, mut blobs: u8, base_fee: Option<u64>) {
+    let mut transactions = Vec::new();
+    for sender in 0..7 {
+        let draft = Draft {
+            sender,
+            nonce,
+            blobs: blobs.min(3),
+            ..Draft::default()
+        };
+        blobs -= draft.blobs;
+        transactions.push(draft.transaction());
     }
-    assert_eq!(chain.next_blob_fee(), 1);
+    let executed = chain.execute(BlockInput {
+        timestamp: chain.head().header.timestamp + 1,
+        base_fee,
+        transactions,
+        ..BlockInput::default()
+    });
+    assert_eq!(executed.skipped, []);
+}
+
+/// Numbers computed apart from this program, with integers of any size, by the text of EIP-4844 (`fake_exponential` with the least fee of 1
+/// and the update fraction) and EIP-7918 (`calc_excess_blob_gas`), and the parameters of BPO2 in EIP-7892: target 14, at most 21, update
+/// fraction 11,684,671. A full block adds 7 blobs of 131,072 gas, by either rule.
+#[test]
+fn the_blob_fee_rises_with_full_blocks_as_the_eips_say() {
+    let mut chain = chain();
+    let by_block = [
+        (8, 7_340_032, 1),
+        (9, 8_257_536, 2),
+        (13, 11_927_552, 2),
+        (14, 12_845_056, 3),
+        (20, 18_350_080, 4),
+        (30, 27_525_120, 10),
+        (40, 36_700_160, 23),
+        (50, 45_875_200, 50),
+        (60, 55_050_240, 111),
+    ];
+    for (number, excess, fee) in by_block {
+        while chain.head().number() < number {
+            let nonce = chain.head().number();
+            blobs_block(&mut chain, nonce, 21, None);
+        }
+        assert_eq!(
+            (chain.next_excess_blob_gas(), chain.next_blob_fee()),
+            (excess, fee),
+            "{number}"
+        );
+    }
+    // The next block asks it, and its transactions pay it.
+    blobs_block(&mut chain, 60, 21, None);
+    assert_eq!(
+        (chain.head().blob_fee(), chain.head().header.excess_blob_gas),
+        (111, Some(55_050_240))
+    );
+    let paid = |view: View<'_>| params::DEV_BALANCE - view.account_or_empty(&account(6)).balance;
+    let before = paid(chain.view(60).unwrap());
+    let base_fee = u128::from(chain.head().header.base_fee_per_gas.unwrap());
+    let price = 21_000 * (base_fee + GWEI) + 1 + 3 * 131_072 * 111;
+    assert_eq!(paid(chain.latest()) - before, U256::from(price));
+}
+
+/// EIP-7918: while 8,192 gas cost more than the blob gas of a blob, a third of all blobs is added and nothing taken off. Numbers as above.
+#[test]
+fn the_blob_fee_falls_only_where_execution_is_cheap() {
+    let mut full = chain();
+    for nonce in 0..30 {
+        blobs_block(&mut full, nonce, 21, None);
+    }
+    let cases = [
+        (1_000_000_000, 15, 28_180_480, 11),
+        (1_000_000_000, 10, 27_962_026, 10),
+        (1_000_000_000, 0, 27_525_120, 10),
+        (16, 15, 27_656_192, 10),
+        (16, 10, 27_000_832, 10),
+        (16, 0, 25_690_112, 9),
+    ];
+    for (base_fee, blobs, excess, fee) in cases {
+        let mut chain = full.clone();
+        blobs_block(&mut chain, 30, blobs, Some(base_fee));
+        let next = (chain.next_excess_blob_gas(), chain.next_blob_fee());
+        assert_eq!(next, (excess, fee), "base fee {base_fee}, {blobs} blobs");
+    }
 }
 
 #[test]
@@ -296,6 +361,60 @@ fn states_and_blocks_are_kept_as_far_as_they_are_bounded() {
     );
     assert_eq!(chain.rollback(3).unwrap().len(), 3);
     assert_eq!(chain.head().number(), 7);
+}
+
+#[test]
+fn blocks_and_states_are_kept_as_far_as_their_bytes_are_bounded() {
+    let input = vec![0; 40_000];
+    let draft = |nonce| Draft {
+        nonce,
+        gas: 1_000_000,
+        data: input.clone().into(),
+        ..Draft::default()
+    };
+    let mut config = ChainConfig::dev(params::CHAIN_ID, 0);
+    config.bytes_retained = 500_000;
+    let mut chain = Chain::new(config);
+    let mut hashes = Vec::new();
+    for nonce in 0..40 {
+        block(&mut chain, &[draft(nonce)]);
+        hashes.push(chain.head().hash());
+        assert!(chain.bytes() <= 500_000);
+        // What is kept of them is whole: each block that can be returned to has its state, and the one below the oldest too.
+        assert!(chain.undos.len() < chain.blocks.len());
+    }
+    // Eleven times 40,000 bytes and less than 5,454 bytes around each, but not twelve times.
+    assert_eq!((chain.oldest(), chain.depth_max()), (30, 10));
+    let (bytes, depth) = (chain.bytes(), chain.depth_max());
+    chain.set_balance(Address::repeat_byte(0x77), U256::from(5));
+    chain.rollback(depth).unwrap();
+    assert_eq!(chain.head().number(), 30);
+    for nonce in 30..40 {
+        block(&mut chain, &[draft(nonce)]);
+    }
+    assert_eq!((chain.bytes(), chain.head().hash()), (bytes, hashes[39]));
+    // A block that is too large alone is kept alone.
+    let mut config = ChainConfig::dev(params::CHAIN_ID, 0);
+    config.bytes_retained = 1;
+    let mut chain = Chain::new(config);
+    block(&mut chain, &[draft(0)]);
+    assert_eq!((chain.oldest(), chain.depth_max()), (1, 0));
+    assert_eq!(chain.latest().account_or_empty(&account(0)).nonce, 1);
+}
+
+#[test]
+fn logs_count_as_bytes_of_a_block() {
+    let mut chain = chain();
+    // LOG0 of 200,000 bytes of memory.
+    let loud = deploy(&mut chain, 0, &[0x62, 0x03, 0x0d, 0x40, 0x5f, 0xa0]);
+    let before = chain.bytes();
+    let call = Draft {
+        gas: 10_000_000,
+        ..call_with(loud, 1, 0)
+    };
+    block(&mut chain, &[call]);
+    assert!(chain.head().outcomes[0].receipt.status());
+    assert!((200_000..210_000).contains(&(chain.bytes() - before)));
 }
 
 #[test]

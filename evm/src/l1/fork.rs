@@ -24,6 +24,14 @@ pub(super) struct Snapshot {
     balances: BTreeMap<Address, U256>,
 }
 
+impl Snapshot {
+    /// Bytes of memory that it takes, about.
+    fn bytes_held(&self) -> usize {
+        let pool = self.pool.bytes() + self.pool.len() * size_of::<Submission>();
+        size_of::<Self>() + pool + self.balances.len() * size_of::<(Address, U256)>()
+    }
+}
+
 /// What a reorg did.
 #[derive(Clone, Debug)]
 pub struct Reorged {
@@ -51,18 +59,20 @@ pub enum ForkRefused {
 
 impl L1 {
     /// Drops the latest `depth` blocks and mines as many empty ones in their slots, so that the height stays and every hash of them
-    /// differs. With `requeue` the dropped transactions return to the pool if it takes them, as real nodes do; else they are gone.
+    /// differs. With `requeue` the dropped transactions return to the pool if it takes them, as real nodes do; else they are gone. Where
+    /// an account has more than it may then, its highest nonces leave.
     ///
     /// # Errors
     /// If states are not kept that far back, or a finalized block would be dropped; then nothing is done.
     pub fn reorg(&mut self, depth: usize, requeue: bool, now: u64) -> Result<Reorged, ForkRefused> {
         let dropped = self.drop_blocks(depth)?;
-        // Mined before anything returns to the pool, and without what is in it: that is for the blocks after these.
-        let pool = std::mem::take(&mut self.pool);
+        // Mined before anything returns to the pool, and without what is in it: that is for the blocks after these, as is a base fee
+        // that was set for the next block.
+        let (pool, base_fee) = (std::mem::take(&mut self.pool), self.next_base_fee.take());
         for block in &dropped {
             self.mine(block.header.timestamp);
         }
-        self.pool = pool;
+        (self.pool, self.next_base_fee) = (pool, base_fee);
         let requeued = if requeue { self.requeue(&dropped) } else { Vec::new() };
         self.settle_pool();
         self.mine_at_once(now);
@@ -95,9 +105,7 @@ impl L1 {
         };
         self.snapshots_taken += 1;
         self.snapshots.push_back((self.snapshots_taken, snapshot));
-        if self.snapshots.len() > params::SNAPSHOTS_MAX {
-            self.snapshots.pop_front();
-        }
+        self.prune_snapshots();
         self.snapshots_taken
     }
 
@@ -135,6 +143,16 @@ impl L1 {
         for (_, snapshot) in self.snapshots.iter_mut().filter(|(_, snapshot)| snapshot.head == head) {
             snapshot.balances.entry(address).or_insert(before);
         }
+        self.prune_snapshots();
+    }
+
+    fn prune_snapshots(&mut self) {
+        let mut bytes: usize = self.snapshots.iter().map(|(_, snapshot)| snapshot.bytes_held()).sum();
+        while (self.snapshots.len() > params::SNAPSHOTS_MAX || bytes > params::SNAPSHOT_BYTES_MAX)
+            && let Some((_, oldest)) = self.snapshots.pop_front()
+        {
+            bytes -= oldest.bytes_held();
+        }
     }
 
     fn drop_blocks(&mut self, depth: usize) -> Result<Vec<Arc<ExecutedBlock>>, ForkRefused> {
@@ -159,17 +177,17 @@ impl L1 {
             let sidecar_bytes = sidecar
                 .as_ref()
                 .map_or(0, |sidecar| sidecar.rlp_encoded_fields_length());
-            let submission = Submission {
-                transaction: transaction.clone(),
-                sidecar,
-                bytes: transaction.eip2718_encoded_length() + sidecar_bytes,
-            };
+            let bytes = transaction.eip2718_encoded_length() + sidecar_bytes;
+            let submission = Submission::new(transaction.clone(), sidecar, bytes);
             let account = self.chain.latest().account_or_empty(&transaction.signer());
             let gas = self.config.chain.gas_limit;
-            if self.pool.insert(submission, account, gas).is_ok() {
+            if self.pool.requeue(&submission, account, gas).is_ok() {
                 requeued.push(*transaction.tx_hash());
             }
         }
         requeued
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,10 @@
 //! An account has either blob or other transactions pending (geth keeps two pools and lets an address be in one). Blob transactions
 //! leave no gap in nonces and are replaced only for twice all three fees; others may wait behind a gap and are replaced for a tenth
 //! more. What an account has pending must be payable in sum. Bounded in number, bytes and per account: the newest is refused.
+//!
+//! EIP-7702: another's transaction can use up the nonce and the funds of an account that has code or has signed an authorization
+//! which waits here. Such an account has one transaction pending, which must be in turn and may be replaced; and who has more
+//! pending is no authority of a transaction. Source: geth 2026-08, `validateAuth` and `checkDelegationLimit` of both pools.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -39,6 +43,8 @@ impl Pooled {
 pub struct Pool {
     accounts: BTreeMap<Address, BTreeMap<u64, Pooled>>,
     by_hash: BTreeMap<B256, (Address, u64)>,
+    /// In how many transactions an account has authorizations.
+    authorities: BTreeMap<Address, usize>,
     bytes: usize,
     arrivals: u64,
 }
@@ -73,22 +79,56 @@ impl Pool {
             });
         }
         let is_new = replaced.is_none();
+        self.check_delegation(&submission, account)?;
         if (is_new && self.by_hash.len() >= params::POOL_TRANSACTIONS_MAX)
             || self.bytes - replaced_bytes + submission.bytes > params::POOL_BYTES_MAX
         {
             return Err(Refusal::Full);
         }
         self.remove_at(sender, nonce);
-        self.bytes += submission.bytes;
-        self.by_hash.insert(hash, (sender, nonce));
-        let pooled = Pooled {
+        let arrival = self.arrivals;
+        self.arrivals += 1;
+        self.put(Pooled {
             submission,
             cost,
-            arrival: self.arrivals,
-        };
-        self.arrivals += 1;
-        self.accounts.entry(sender).or_default().insert(nonce, pooled);
+            arrival,
+        });
         Ok(())
+    }
+
+    /// Takes back a transaction that a reorg dropped. Where there is no room for it, later ones of its account make it: they could not
+    /// be mined without it. Source: geth, which drops the highest nonces of an account that has too many after a reorg (`recheck` of
+    /// the blob pool, `list.Cap` of the other).
+    ///
+    /// # Errors
+    /// As [`Pool::insert`]; then the pool is as it was.
+    pub(super) fn requeue(
+        &mut self,
+        submission: &Submission,
+        account: AccountFields,
+        block_gas: u64,
+    ) -> Result<(), Refusal> {
+        let (sender, nonce) = (submission.transaction.signer(), submission.transaction.nonce());
+        let mut displaced = Vec::new();
+        loop {
+            let Err(refusal) = self.insert(submission.clone(), account, block_gas) else {
+                return Ok(());
+            };
+            let lacks_room = matches!(
+                refusal,
+                Refusal::AccountFull(_) | Refusal::Full | Refusal::InsufficientFunds { .. }
+            );
+            let last = self
+                .accounts
+                .get(&sender)
+                .and_then(|pending| pending.keys().next_back());
+            let later = last.copied().filter(|last| lacks_room && *last > nonce);
+            let Some(later) = later.and_then(|later| self.remove_at(sender, later)) else {
+                displaced.into_iter().for_each(|pooled| self.put(pooled));
+                return Err(refusal);
+            };
+            displaced.push(later);
+        }
     }
 
     /// The transaction of a hash.
@@ -108,6 +148,7 @@ impl Pool {
     pub fn clear(&mut self) {
         self.accounts.clear();
         self.by_hash.clear();
+        self.authorities.clear();
         self.bytes = 0;
     }
 
@@ -246,6 +287,41 @@ impl Pool {
         Ok(None)
     }
 
+    /// The rules on accounts whose nonce and funds others can use: see the [module](super::pool).
+    fn check_delegation(&self, submission: &Submission, account: AccountFields) -> Result<(), Refusal> {
+        let (sender, nonce) = (submission.transaction.signer(), submission.transaction.nonce());
+        if account.code_hash != AccountFields::EMPTY.code_hash || self.authorities.contains_key(&sender) {
+            let next = self.next_nonce(&sender, account);
+            let is_replacement = (account.nonce..next).contains(&nonce);
+            let is_only = next == account.nonce.saturating_add(1);
+            if next == account.nonce && nonce != next {
+                return Err(Refusal::DelegatedGap);
+            }
+            if next > account.nonce && !(is_replacement && (is_only || submission.sidecar.is_none())) {
+                return Err(Refusal::DelegatedFull);
+            }
+        }
+        for authority in &submission.authorities {
+            let pending = self.accounts.get(authority);
+            let has_blobs = pending.is_some_and(|pending| pending.values().any(Pooled::is_blob));
+            if has_blobs || pending.map_or(0, BTreeMap::len) > 1 {
+                return Err(Refusal::AuthorityReserved(*authority));
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, pooled: Pooled) {
+        let submission = &pooled.submission;
+        let (sender, nonce) = (submission.transaction.signer(), submission.transaction.nonce());
+        self.bytes += submission.bytes;
+        self.by_hash.insert(submission.hash(), (sender, nonce));
+        for authority in &submission.authorities {
+            *self.authorities.entry(*authority).or_default() += 1;
+        }
+        self.accounts.entry(sender).or_default().insert(nonce, pooled);
+    }
+
     fn remove_at(&mut self, sender: Address, nonce: u64) -> Option<Pooled> {
         let pending = self.accounts.get_mut(&sender)?;
         let pooled = pending.remove(&nonce)?;
@@ -254,6 +330,14 @@ impl Pool {
         }
         self.by_hash.remove(&pooled.submission.hash());
         self.bytes -= pooled.submission.bytes;
+        for authority in &pooled.submission.authorities {
+            let left = self.authorities.get(authority).map_or(0, |number| number - 1);
+            if left == 0 {
+                self.authorities.remove(authority);
+            } else {
+                self.authorities.insert(*authority, left);
+            }
+        }
         Some(pooled)
     }
 }
@@ -318,12 +402,20 @@ fn cost(transaction: &Transaction) -> Option<U256> {
     gas.checked_add(blob_cost)?.checked_add(transaction.value())
 }
 
-/// Whether `new` offers enough more than `old`. Source: geth, `list.Add` of the legacy pool and `validateTx` of the blob pool.
+/// Whether `new` offers enough more than `old`. Each fee must reach the old one with the percentage on it, rounded up, and exceed it:
+/// for a blob transaction exactly twice is enough. Sources: geth 2026-08, `list.Add` of the legacy pool and `validateTx` of the blob
+/// pool (round down); reth 2026-08, `is_underpriced` (rounds up; refused exactly twice until 2024-12, v1.1.3); Besu 2026-03,
+/// `isBumpedBy`; Erigon, `addLocked`; Nethermind, `CompareReplacedBlobTx`, which alone also refuses fewer blobs than before.
 fn check_replacement(old: &Transaction, new: &Transaction, is_blob: bool) -> Result<(), Refusal> {
     let tip = |transaction: &Transaction| {
         let fee = transaction.max_fee_per_gas();
         transaction.max_priority_fee_per_gas().unwrap_or(fee)
     };
+    let blobs = |transaction: &Transaction| transaction.blob_versioned_hashes().map_or(0, <[B256]>::len);
+    if blobs(new) < blobs(old) {
+        let detail = format!("new tx has {} blobs < {} queued", blobs(new), blobs(old));
+        return Err(Refusal::ReplacementUnderpriced(Some(detail)));
+    }
     let fees = [
         ("gas tip cap", tip(old), tip(new)),
         ("gas fee cap", old.max_fee_per_gas(), new.max_fee_per_gas()),
@@ -339,7 +431,7 @@ fn check_replacement(old: &Transaction, new: &Transaction, is_blob: bool) -> Res
         params::REPLACE_PERCENT
     };
     for (name, old, new) in fees.into_iter().take(if is_blob { 3 } else { 2 }) {
-        let least = old.saturating_add(old.saturating_mul(percent) / 100);
+        let least = old.saturating_add(old.saturating_mul(percent).div_ceil(100));
         if new < least || new <= old {
             let detail =
                 is_blob.then(|| format!("new tx {name} {new} < {old} queued + {percent}% replacement penalty"));
@@ -348,3 +440,6 @@ fn check_replacement(old: &Transaction, new: &Transaction, is_blob: bool) -> Res
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -146,6 +146,15 @@ pub enum Refusal {
     /// The account has transactions of the other kind pending.
     #[error("address already reserved")]
     Reserved(Address),
+    /// A transaction out of turn, of an account with code or with an authorization in the pool (EIP-7702).
+    #[error("gapped-nonce tx from delegated accounts")]
+    DelegatedGap,
+    /// A second transaction of such an account.
+    #[error("in-flight transaction limit reached for delegated accounts")]
+    DelegatedFull,
+    /// An authorization by an account that has a blob transaction or several others pending.
+    #[error("authority already reserved")]
+    AuthorityReserved(Address),
     /// Too little more than what it would replace.
     #[error("replacement transaction underpriced{}", .0.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default())]
     ReplacementUnderpriced(Option<String>),

@@ -4,13 +4,14 @@
 //! a sidecar whose 128 cell proofs per blob were verified. Costs about 20 ms per blob and 2 s for the setup at the first blob:
 //! callers decode off the thread that owns the chain.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use alloy_consensus::transaction::{Recovered, SignerRecoverable};
 use alloy_consensus::{EthereumTxEnvelope, Transaction as _, TxEip4844, TxEip4844Variant};
 use alloy_eips::eip2718::{Decodable2718, Encodable2718};
 use alloy_eips::eip7594::{BlobTransactionSidecarEip7594, BlobTransactionSidecarVariant};
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256};
 
 use super::Refusal;
 use crate::chain::Transaction;
@@ -31,6 +32,8 @@ pub struct Submission {
     pub sidecar: Option<Arc<BlobTransactionSidecarEip7594>>,
     /// Bytes of both.
     pub bytes: usize,
+    /// The accounts whose signatures it carries that set their code (EIP-7702), each once; of such a transaction only.
+    pub authorities: Vec<Address>,
 }
 
 impl Submission {
@@ -67,11 +70,28 @@ impl Submission {
             let hashes = envelope.blob_versioned_hashes().unwrap_or_default();
             verify(hashes, sidecar)?;
         }
-        Ok(Self {
-            transaction: Recovered::new_unchecked(envelope, signer),
-            sidecar: sidecar.map(Arc::new),
-            bytes: raw.len(),
-        })
+        let transaction = Recovered::new_unchecked(envelope, signer);
+        Ok(Self::new(transaction, sidecar.map(Arc::new), raw.len()))
+    }
+
+    /// A transaction that was checked, with its sidecar if it has one, of `bytes` bytes. Recovers who signed its authorizations.
+    pub(crate) fn new(
+        transaction: Transaction,
+        sidecar: Option<Arc<BlobTransactionSidecarEip7594>>,
+        bytes: usize,
+    ) -> Self {
+        // An authorization that nobody signed is skipped in execution: nobody's account depends on it.
+        let authorizations = transaction.authorization_list().unwrap_or_default();
+        let authorities: BTreeSet<Address> = authorizations
+            .iter()
+            .filter_map(|authorization| authorization.recover_authority().ok())
+            .collect();
+        Self {
+            authorities: authorities.into_iter().collect(),
+            transaction,
+            sidecar,
+            bytes,
+        }
     }
 
     /// Hash of the transaction, which is that of its form without sidecar.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use alloy_primitives::{B256, Bytes};
 use jsonrpsee::RpcModule;
 use jsonrpsee::core::RegisterMethodError;
-use jsonrpsee::types::ErrorObjectOwned;
+use jsonrpsee::types::{ErrorCode, ErrorObjectOwned};
 use tokio::sync::Semaphore;
 
 use super::args::{Args, on_l1};
@@ -40,13 +40,29 @@ pub(super) fn register(module: &mut RpcModule<Owner>, chain_id: u64) -> Result<(
 }
 
 async fn send(owner: &Owner, turns: &Semaphore, raw: Bytes, chain_id: u64) -> Result<B256, ErrorObjectOwned> {
-    let gone = || busy(Busy::Gone);
-    // The semaphore is never closed, and a decoder that panics would be a fault of ours.
-    let turn = turns.acquire().await.map_err(|_| gone())?;
-    let decoded = tokio::task::spawn_blocking(move || Submission::decode(&raw, chain_id));
-    let submission = decoded.await.map_err(|_| gone())?;
+    // The semaphore is never closed.
+    let turn = turns.acquire().await.map_err(|_| busy(Busy::Gone))?;
+    let submission = off_thread(move || Submission::decode(&raw, chain_id)).await?;
     drop(turn);
     let submission = submission.map_err(|refusal| server_error(&refusal))?;
     let accepted = owner.ask(move |l1, now| l1.submit(submission, now)).await;
     accepted.map_err(busy)?.map_err(|refusal| server_error(&refusal))
+}
+
+/// Runs `work` on a blocking thread. A panic there is a fault of ours, and is told as nothing else is: by "internal error".
+async fn off_thread<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> Result<R, ErrorObjectOwned> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| ErrorObjectOwned::from(ErrorCode::InternalError))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_on_a_blocking_thread_is_an_internal_error() {
+        assert_eq!(off_thread(|| 7).await, Ok(7));
+        let error = off_thread(|| panic!("a fault")).await.map(|()| 0).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::InternalError.code());
+    }
 }

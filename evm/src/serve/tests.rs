@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use alloy_eips::eip2718::Encodable2718;
+use alloy_primitives::{TxKind, U256};
 use jsonrpsee::RpcModule;
+use jsonrpsee::types::ErrorCode;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -22,7 +25,28 @@ fn module() -> (Owner, RpcModule<Owner>) {
     (owner, module)
 }
 
-/// A number, a hash, an address, a tag, junk: what a parameter might be, and might not.
+/// Transactions as they are sent: of each kind, whole and not.
+fn raw_transaction() -> impl Strategy<Value = Value> {
+    let blobs = prop::sample::select(vec![(0, vec![]), (1, vec![]), (0, vec![(1, 0)])]);
+    let damage = prop::option::of((any::<prop::sample::Index>(), any::<u8>()));
+    (0_u64..3, blobs, damage).prop_map(|(nonce, (blobs, authorities), damage)| {
+        let draft = Draft {
+            nonce,
+            blobs,
+            authorities,
+            gas: 100_000,
+            ..Draft::default()
+        };
+        let mut raw = draft.transaction().inner().encoded_2718();
+        if let Some((place, with)) = damage {
+            let at = place.index(raw.len());
+            raw[at] = with;
+        }
+        json!(alloy_primitives::Bytes::from(raw))
+    })
+}
+
+/// A number, a hash, an address, a tag, a transaction, junk: what a parameter might be, and might not.
 fn parameter() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -35,6 +59,7 @@ fn parameter() -> impl Strategy<Value = Value> {
         "0x[0-9a-f]{0,70}".prop_map(Value::from),
         "0x[0-9a-f]{64}".prop_map(Value::from),
         "0x[0-9a-f]{40}".prop_map(Value::from),
+        raw_transaction(),
         prop::sample::select(vec!["latest", "pending", "safe", "finalized", "earliest"]).prop_map(Value::from),
         Just(json!(format!("0x{}", "f".repeat(64)))),
     ];
@@ -88,11 +113,18 @@ fn no_parameters_of_any_method_panic() {
             .block_on(module.raw_json_request(&text, 1))
             .map_err(|error| TestCaseError::fail(error.to_string()))?;
         let answer: Value = serde_json::from_str(answer.get()).unwrap();
+        // A panic on a blocking thread is told as an internal error, and what has ended as gone: neither is an answer.
+        let code = answer["error"]["code"].as_i64();
+        prop_assert!(answer.get("result").is_some() || code.is_some(), "{answer}");
         prop_assert!(
-            answer.get("result").is_some() || answer["error"]["code"].is_i64(),
-            "{answer}"
+            code != Some(ErrorCode::InternalError.code().into()),
+            "{request}: {answer}"
         );
-        // A panic would have ended the thread.
+        prop_assert!(
+            answer["error"]["message"] != Busy::Gone.to_string(),
+            "{request}: {answer}"
+        );
+        // A panic of a question would have ended the thread.
         let alive = runtime.block_on(owner.ask(|l1, _| l1.chain().head().number()));
         prop_assert!(alive.is_ok(), "{request}");
         Ok(())
@@ -204,4 +236,26 @@ async fn blocks_come_by_themselves_when_there_is_a_block_time() {
     }
     let slots = owner.ask(|l1, _| [1, 2].map(|number| l1.chain().block(number).map(|block| l1.slot(block))));
     assert_eq!(slots.await.unwrap(), [Some(1), Some(7)]);
+}
+
+#[tokio::test]
+async fn a_create_that_fails_has_no_contract_in_its_receipt() {
+    let (owner, module) = module();
+    // PUSH0, PUSH0, REVERT; and STOP, which creates a contract without code.
+    for (nonce, code, status) in [(0, vec![0x5f, 0x5f, 0xfd], "0x0"), (1, vec![0x00], "0x1")] {
+        let draft = Draft {
+            nonce,
+            gas: 100_000,
+            kind: TxKind::Create,
+            value: U256::ZERO,
+            data: code.into(),
+            ..Draft::default()
+        };
+        let submission = draft.submission();
+        let hash = owner.ask(|l1, now| l1.submit(submission, now)).await.unwrap().unwrap();
+        let receipt: Value = module.call("eth_getTransactionReceipt", [hash]).await.unwrap();
+        assert_eq!(receipt["status"], status);
+        assert_eq!(receipt["contractAddress"].is_null(), status == "0x0", "{receipt}");
+        assert!(receipt.as_object().unwrap().contains_key("contractAddress"));
+    }
 }
