@@ -134,6 +134,7 @@ pub fn build(pool: &Pool, state: &State, context: &BuildContext) -> Result<Seale
         l1_origin: state.l1_origin,
         lanes_root: merkle_root(&leaves),
         state_root: context.state_root,
+        forced_to: None,
     };
     SealedBlock::with_hashes(&Block { header, lanes }, hashes)
 }

@@ -44,6 +44,9 @@ pub use state::{ApplyError, State, StreamHead};
 mod l1;
 pub use l1::{ForcedItem, L1Block};
 
+mod settlement;
+pub use settlement::{SettlementConfig, SettlementError};
+
 mod genesis;
 pub use genesis::{Genesis, GenesisError};
 
