@@ -75,6 +75,9 @@ impl Core {
                 proposer: self.validator?,
                 now_ms: now.unix_ms,
                 state_root: self.state_root,
+                l1_origin: self.state.l1_origin,
+                l1: None,
+                window: self.pool.window(),
                 limits: BlockLimits {
                     bytes_target: self.block_size.bytes(round),
                     transactions_max: BLOCK_TRANSACTIONS_MAX,
@@ -169,6 +172,7 @@ impl Core {
             now_ms: now.unix_ms,
             state_root: self.state_root,
             rollups: self.genesis.rollups(),
+            l1: None,
             window: self.pool.window(),
             facts_of: &|rollup, hash, payload| self.facts(rollup, hash, payload),
         };
