@@ -134,6 +134,7 @@ fn decide(
         l1_origin: L1Origin::default(),
         lanes_root: merkle_root(&leaves),
         state_root: state.root(),
+        forced_to: None,
     };
     let (block, round) = (Block { header, lanes }, Round(1));
     let id = block.id();

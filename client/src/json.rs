@@ -16,7 +16,8 @@ mod settlement;
 
 pub use block::{BlockJson, CertificateJson, HeaderJson, L1OriginJson, LaneBodyJson, LaneJson, SignatureJson};
 pub use committee::{
-    CommitteeJson, GenesisJson, GenesisValidatorJson, OrderingJson, RollupJson, RollupKindJson, ValidatorJson,
+    CommitteeJson, GenesisJson, GenesisValidatorJson, OrderingJson, RollupJson, RollupKindJson, SettlementJson,
+    ValidatorJson,
 };
 pub use hex::{Account, Data, Hash, HexError, Signature, parse};
 pub use methods::{

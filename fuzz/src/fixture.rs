@@ -137,6 +137,7 @@ impl Fixture {
             l1_origin: L1Origin::default(),
             lanes_root: merkle_root(&leaves),
             state_root: state.root(),
+            forced_to: None,
         };
         Block { header, lanes }
     }

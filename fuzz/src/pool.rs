@@ -43,6 +43,7 @@ fn context<'a>(state: &State, window: &'a Window) -> CheckContext<'a> {
         now_ms: NOW_MS,
         state_root: state.root(),
         rollups: genesis.rollups(),
+        l1: None,
         window,
         facts_of: &facts_of,
     }
@@ -196,6 +197,9 @@ fn propose(script: &mut Script<'_>, pool: &mut Pool, state: &State) -> SealedBlo
         proposer: genesis.committee().validators()[0].id,
         now_ms: NOW_MS.min(state.time_ms + u64::from(script.byte())),
         state_root: state.root(),
+        l1_origin: state.l1_origin,
+        l1: None,
+        window: pool.window(),
         limits,
     };
     let sealed = build(pool, state, &context_of_build).expect("a block that is built keeps the limits");

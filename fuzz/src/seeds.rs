@@ -282,6 +282,7 @@ fn documents() -> Vec<Seeds> {
         time_ms: fixture.genesis.time_ms(),
         validators: validators.collect(),
         rollups: fixture.genesis.rollups().iter().map(RollupJson::from).collect(),
+        settlement: None,
     };
     let mut networks: Vec<_> = committees(fixture)
         .iter()

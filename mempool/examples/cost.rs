@@ -131,6 +131,9 @@ fn decide(
         proposer: ValidatorId(VALIDATOR),
         now_ms,
         state_root,
+        l1_origin: state.l1_origin,
+        l1: None,
+        window: pool.window(),
         limits: BlockLimits {
             transactions_max: usize::try_from(PER_BLOCK)?,
             ..BlockLimits::default()
@@ -148,6 +151,7 @@ fn decide(
         now_ms,
         state_root,
         rollups: genesis.rollups(),
+        l1: None,
         window: pool.window(),
         facts_of: &facts_of,
     };

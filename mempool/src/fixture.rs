@@ -4,15 +4,15 @@
 
 use std::time::Duration;
 
-use alloy_primitives::{Address, B256, Bytes, b256};
+use alloy_primitives::{Address, B256, Bytes, b256, keccak256};
 use fusion_types::{
-    Block, Committee, Epoch, Genesis, Ordering, RollupConfig, RollupId, RollupKind, SealedBlock, State, TxHash,
-    Validator, ValidatorId, transaction_hash,
+    Block, Committee, Epoch, ForcedItem, Genesis, L1Block, L1Origin, Ordering, RollupConfig, RollupId, RollupKind,
+    SealedBlock, SettlementConfig, State, TxHash, Validator, ValidatorId, transaction_hash,
 };
 
 use crate::{
-    BlockLimits, BuildContext, CheckContext, EvmFacts, Invalid, Origin, Pool, PoolLimits, PoolTransaction, Reject,
-    build, check,
+    BlockLimits, BuildContext, CheckContext, EvmFacts, Invalid, L1View, Origin, Pool, PoolLimits, PoolTransaction,
+    Reject, build, check,
 };
 
 /// Public key of RFC 8032 §7.1, test 1.
@@ -47,7 +47,13 @@ pub(crate) struct Node {
     pub(crate) pool: Pool,
     pub(crate) now: Duration,
     pub(crate) limits: BlockLimits,
+    /// None where nothing settles.
+    pub(crate) l1: Option<L1View>,
 }
+
+/// A settling network takes this many forced transactions a block, of up to so many bytes.
+pub(crate) const FORCED_PER_BLOCK: u32 = 3;
+pub(crate) const FORCED_BYTES_MAX: u32 = 500;
 
 impl Node {
     pub(crate) fn new(rollups: Vec<RollupConfig>, limits: PoolLimits) -> Self {
@@ -64,7 +70,27 @@ impl Node {
             genesis,
             now: Duration::from_secs(1000),
             limits: BlockLimits::default(),
+            l1: None,
         }
+    }
+
+    /// A node of a network that settles; L1 begins at block 100.
+    pub(crate) fn settling() -> Self {
+        let mut node = Self::with_default_limits();
+        let rules = SettlementConfig {
+            l1_chain_id: 1,
+            l1_start: l1_origin(100),
+            forced_per_block: FORCED_PER_BLOCK,
+            forced_bytes_max: FORCED_BYTES_MAX,
+            block_bytes_max: 140_000,
+            batch_bytes: 140_000,
+            batch_age_ms: 1,
+            batch_idle_ms: 1,
+        };
+        node.genesis = node.genesis.settling(rules).unwrap();
+        node.state = node.genesis.state();
+        node.l1 = Some(L1View::new(rules, &node.state));
+        node
     }
 
     pub(crate) fn with_default_limits() -> Self {
@@ -75,7 +101,9 @@ impl Node {
         self.pool.insert(transaction, Origin::Local, self.now)
     }
 
+    /// Adopts the newest L1 block that is known.
     pub(crate) fn build(&self) -> Block {
+        let newest = self.l1.as_ref().map(|l1| l1.newest_since(Duration::MAX));
         let context = BuildContext {
             network: self.genesis.network(),
             epoch: Epoch(0),
@@ -83,6 +111,9 @@ impl Node {
             proposer: ValidatorId(VALIDATOR),
             now_ms: NOW_MS,
             state_root: self.state.root(),
+            l1_origin: newest.unwrap_or(self.state.l1_origin),
+            l1: self.l1.as_ref(),
+            window: self.pool.window(),
             limits: self.limits,
         };
         build(&self.pool, &self.state, &context).unwrap().block().clone()
@@ -97,6 +128,7 @@ impl Node {
             now_ms: NOW_MS,
             state_root: self.state.root(),
             rollups: self.genesis.rollups(),
+            l1: self.l1.as_ref(),
             window: self.pool.window(),
             facts_of: &facts_of,
         };
@@ -112,6 +144,9 @@ impl Node {
         self.state
             .apply(block.block(), block.id(), self.genesis.committee())
             .unwrap();
+        if let Some(l1) = &mut self.l1 {
+            l1.decided(&self.state);
+        }
     }
 
     /// Builds, checks and applies a block.
@@ -119,6 +154,57 @@ impl Node {
         let block = SealedBlock::new(&self.build()).unwrap();
         self.check(&block).unwrap();
         self.apply(&block, true);
+        block
+    }
+}
+
+/// The L1 block of this number, which has one hash.
+pub(crate) fn l1_origin(number: u64) -> L1Origin {
+    let hash = keccak256(number.to_be_bytes());
+    L1Origin { number, hash }
+}
+
+/// An L1 that grows as a test says: its blocks from 101 on, and its queue.
+#[derive(Debug, Clone)]
+pub(crate) struct L1Chain {
+    pub(crate) blocks: Vec<L1Block>,
+    word: B256,
+    count: u32,
+}
+
+impl L1Chain {
+    pub(crate) fn new() -> Self {
+        Self {
+            blocks: Vec::new(),
+            word: B256::ZERO,
+            count: 0,
+        }
+    }
+
+    /// The next block, in which these are queued.
+    pub(crate) fn mine(&mut self, forced: &[(RollupId, Bytes)]) -> L1Block {
+        let number = 101 + self.blocks.len() as u64;
+        let items = forced.iter().map(|(rollup, payload)| {
+            let mut item = ForcedItem {
+                index: self.count,
+                rollup: *rollup,
+                sender: Address::repeat_byte(5),
+                payload: payload.clone(),
+                accumulator: B256::ZERO,
+            };
+            item.accumulator = item.accumulator_after(self.word, number);
+            (self.word, self.count) = (item.accumulator, self.count + 1);
+            item
+        });
+        let forced = items.collect();
+        let block = L1Block {
+            number,
+            hash: l1_origin(number).hash,
+            parent: l1_origin(number - 1).hash,
+            forced_count: self.count,
+            forced,
+        };
+        self.blocks.push(block.clone());
         block
     }
 }

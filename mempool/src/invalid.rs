@@ -61,13 +61,37 @@ pub enum Invalid {
         /// The validator's clock.
         now: u64,
     },
-    /// Another L1 origin than the parent's.
-    #[error("header.l1_origin is block {}, expected {}", .given.number, .expected.number)]
+    /// An L1 origin that goes back or is not of this L1; where nothing settles, any but the parent's.
+    #[error(
+        "header.l1_origin is block {} {}, expected {} {}", .given.number, .given.hash, .expected.number, .expected.hash
+    )]
     L1Origin {
         /// In the header.
         given: L1Origin,
-        /// Of the parent.
+        /// Of the parent, or the block of that number.
         expected: L1Origin,
+    },
+    /// An L1 origin of which this node cannot tell yet whether it is right, or what it brings.
+    #[error("header.l1_origin is block {0}, this node does not see so far yet")]
+    L1Unseen(u64),
+    /// Another forced cursor than what is due leads to.
+    #[error("header.forced_to is {given:?}, expected {expected:?}")]
+    ForcedTo {
+        /// In the header.
+        given: Option<u64>,
+        /// As computed.
+        expected: Option<u64>,
+    },
+    /// A lane that is missing, or does not begin with the forced transactions that are due.
+    #[error("the lane of rollup {0} does not begin with the forced transactions that are due")]
+    Forced(RollupId),
+    /// More than a batch has room for.
+    #[error("the block's content is {bytes} bytes, limit is {bytes_max}")]
+    Large {
+        /// Of its lanes.
+        bytes: u64,
+        /// The network's limit.
+        bytes_max: u64,
     },
     /// Another state after the parent.
     #[error("header.state_root is {given}, expected {expected}")]
@@ -121,4 +145,12 @@ pub enum Invalid {
         /// The highest effective tip that could come first.
         best: u128,
     },
+}
+
+impl Invalid {
+    /// Whether the same block may turn out to be right: where the answer depends on what this node knows by now, it is not
+    /// an answer about the block.
+    pub fn may_pass_later(&self) -> bool {
+        matches!(self, Self::TimeAhead { .. } | Self::L1Unseen(_))
+    }
 }

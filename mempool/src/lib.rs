@@ -30,6 +30,10 @@
 //! take the room that is reserved for another.
 //!
 //! **No repeats**: a stream does not carry a transaction again that is among its last ones ([`Window`]).
+//!
+//! **Forced transactions** stand before all others of their lane, in the order of L1's queue, in the block that adopts their
+//! L1 block as its origin, or, past what a block takes, in the next ones ([`L1View`]). The policies above hold for the rest
+//! of the lane. One that cannot be carried (no such rollup, empty, too long, carried already) is consumed and skipped.
 
 pub mod limits;
 pub use limits::PoolLimits;
@@ -55,6 +59,9 @@ mod window;
 pub use window::Window;
 
 mod index;
+
+mod l1;
+pub use l1::{L1Refused, L1View, L1Wanted};
 
 mod payload;
 pub use payload::{BlockLimits, BuildContext, CheckContext, build, check};

@@ -23,6 +23,16 @@ pub const PROPOSALS_MAX: usize = 8;
 /// One insertion evicts at most this many transactions.
 pub const EVICTIONS_MAX: usize = 1024;
 
+/// Most finalized L1 blocks above the state's origin that a node remembers: more than a day's.
+pub const L1_BLOCKS_MAX: usize = 8192;
+
+/// Bytes of forced transactions that wait for their turn, with their footprints. Exceeded only by those of a single L1
+/// block.
+pub const L1_ITEMS_BYTES_MAX: usize = 32 << 20;
+
+/// What a forced transaction costs in memory beyond its payload, in bytes.
+pub const L1_ITEM_FOOTPRINT_BYTES: usize = 128;
+
 /// The sizes of a pool. All bytes count a transaction's payload and [`TRANSACTION_FOOTPRINT_BYTES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolLimits {

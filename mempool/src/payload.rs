@@ -1,7 +1,12 @@
 //! What goes into a block, and whether a block is right: [`build`] and its twin [`check`].
 //!
-//! Every block that `build` makes passes `check` on every node with the same state and window. What both decide is the
-//! ordering policy that the crate's documentation states.
+//! Every block that `build` makes passes `check` on every node with the same state and window, whose view of L1 reaches as
+//! far. What both decide is the ordering policy that the crate's documentation states.
+//!
+//! An L1 origin is judged by the node's own view of L1: one that the view has under another hash is wrong for ever, one that
+//! it does not have yet is neither right nor wrong ([`Invalid::may_pass_later`]). In which round a proposer may adopt a new
+//! one is no rule of validity: a block goes on from the round that it was built for into later ones with its polka, and one
+//! that everybody can verify does no harm in any.
 //!
 //! Not a rule of validity: that an `evm` payload is a transaction with a good signature. Nobody but the rollup can
 //! judge a payload to the end, and the rollup skips what it cannot execute. A junk payload wastes the share of its own
@@ -13,15 +18,17 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use alloy_primitives::{Address, B256, Bytes};
 use fusion_types::limits::{
-    BLOCK_BYTES_MAX, BLOCK_OVERHEAD_BYTES, BLOCK_TRANSACTIONS_MAX, CLOCK_DRIFT_MAX_MS, TRANSACTION_OVERHEAD_BYTES,
+    BATCH_LANE_BYTES, BLOCK_BYTES_MAX, BLOCK_OVERHEAD_BYTES, BLOCK_TRANSACTIONS_MAX, CLOCK_DRIFT_MAX_MS,
+    TRANSACTION_OVERHEAD_BYTES,
 };
 use fusion_types::{
-    Block, Committee, Epoch, Header, Height, Lane, LaneBody, NetworkId, Ordering, RollupConfig, RollupId, SealError,
-    SealedBlock, State, TxHash, ValidatorId, merkle_root,
+    Block, Committee, Epoch, Header, Height, L1Origin, Lane, LaneBody, NetworkId, Ordering, RollupConfig, RollupId,
+    SealError, SealedBlock, State, TxHash, ValidatorId, merkle_root,
 };
 
 use crate::cursor::Cursor;
 use crate::invalid::Invalid;
+use crate::l1::{Due, ForcedLane, L1View};
 use crate::pool::Pool;
 use crate::transaction::{EvmFacts, FactsOf, PoolTransaction};
 use crate::window::Window;
@@ -29,15 +36,16 @@ use crate::window::Window;
 /// How large a proposer makes its block. Other nodes check the protocol's limits only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockLimits {
-    /// Stop adding at this size of all transactions, in bytes. Exceeded only by a block with a single transaction.
+    /// Stop adding at this size of all transactions but the forced ones, in bytes. Exceeded only by a block with a single
+    /// transaction.
     pub bytes_target: usize,
-    /// Most transactions.
+    /// Most transactions, but for forced ones.
     pub transactions_max: usize,
 }
 
 /// What a proposer knows beyond its pool and the state.
 #[derive(Debug, Clone, Copy)]
-pub struct BuildContext {
+pub struct BuildContext<'a> {
     /// The network.
     pub network: NetworkId,
     /// Epoch of the height to build.
@@ -50,6 +58,12 @@ pub struct BuildContext {
     pub now_ms: u64,
     /// `State::root()` of the state to build on; computed once per height by the caller.
     pub state_root: B256,
+    /// The L1 block to adopt: the parent's origin, or one above it that `l1` has.
+    pub l1_origin: L1Origin,
+    /// What is known of L1; none where nothing settles. Complete at the state.
+    pub l1: Option<&'a L1View>,
+    /// What the streams carried up to the parent block.
+    pub window: &'a Window,
     /// Size of the block.
     pub limits: BlockLimits,
 }
@@ -71,6 +85,8 @@ pub struct CheckContext<'a> {
     pub state_root: B256,
     /// The registered rollups, ascending by id.
     pub rollups: &'a [RollupConfig],
+    /// What is known of L1; none where nothing settles.
+    pub l1: Option<&'a L1View>,
     /// What the streams carried up to the parent block.
     pub window: &'a Window,
     /// Decodes the payloads of `priority` lanes.
@@ -102,24 +118,32 @@ impl std::fmt::Debug for CheckContext<'_> {
 ///
 /// # Errors
 /// [`SealError`] when the block breaks a limit: a defect of this file.
-pub fn build(pool: &Pool, state: &State, context: &BuildContext) -> Result<SealedBlock, SealError> {
+pub fn build(pool: &Pool, state: &State, context: &BuildContext<'_>) -> Result<SealedBlock, SealError> {
     let height = state.height.next();
-    let cursors = pool
-        .cursors()
-        .filter(|cursor| state.streams.contains_key(&cursor.rollup()));
-    let lanes = share(cursors.collect(), height, context.limits).into_iter();
-    let (lanes, hashes): (Vec<LaneBody>, Vec<Vec<TxHash>>) = lanes
-        .map(|(rollup, taken)| {
+    let due = due(context.l1, context.l1_origin, state, context.window);
+    let cursors: Vec<Cursor<'_>> = pool
+        .cursors(&due)
+        .filter(|cursor| state.streams.contains_key(&cursor.rollup()))
+        .collect();
+    let room = Room::beside(&due, cursors.len(), context.l1);
+    let shares = share(cursors, height, context.limits, &room);
+    let forced_to = forced_to(&due, state);
+    let mut contents: BTreeMap<RollupId, ForcedLane> = due.lanes.clone();
+    for (rollup, taken) in shares {
+        let lane = contents.entry(rollup).or_default();
+        lane.hashes.extend(taken.iter().map(|transaction| transaction.hash));
+        lane.payloads
+            .extend(taken.iter().map(|transaction| transaction.payload.clone()));
+    }
+    let (lanes, hashes): (Vec<LaneBody>, Vec<Vec<TxHash>>) = contents
+        .into_iter()
+        .map(|(rollup, content)| {
             let stream = state.streams[&rollup];
-            let hashes: Vec<TxHash> = taken.iter().map(|transaction| transaction.hash).collect();
             let body = LaneBody {
-                lane: Lane::new(rollup, height, stream.next_sequence, stream.head, &hashes),
-                transactions: taken
-                    .into_iter()
-                    .map(|transaction| transaction.payload.clone())
-                    .collect(),
+                lane: Lane::new(rollup, height, stream.next_sequence, stream.head, &content.hashes),
+                transactions: content.payloads,
             };
-            (body, hashes)
+            (body, content.hashes)
         })
         .unzip();
     let leaves: Vec<B256> = lanes.iter().map(|lane| lane.lane.leaf()).collect();
@@ -131,9 +155,10 @@ pub fn build(pool: &Pool, state: &State, context: &BuildContext) -> Result<Seale
         committee: context.committee,
         proposer: context.proposer,
         time_ms: context.now_ms.max(state.time_ms.saturating_add(1)),
-        l1_origin: state.l1_origin,
+        l1_origin: context.l1_origin,
         lanes_root: merkle_root(&leaves),
         state_root: context.state_root,
+        forced_to,
     };
     SealedBlock::with_hashes(&Block { header, lanes }, hashes)
 }
@@ -145,6 +170,7 @@ pub fn build(pool: &Pool, state: &State, context: &BuildContext) -> Result<Seale
 /// [`Invalid`] names the first rule that it breaks.
 pub fn check(block: &SealedBlock, state: &State, context: &CheckContext<'_>) -> Result<(), Invalid> {
     check_header(block.header(), state, context)?;
+    let due = check_forced(block, state, context)?;
     for (body, hashes) in block.lanes() {
         let rollup = body.lane.rollup;
         let config = context.rollups.binary_search_by_key(&rollup, |config| config.id);
@@ -157,7 +183,15 @@ pub fn check(block: &SealedBlock, state: &State, context: &CheckContext<'_>) -> 
         check_repeats(rollup, hashes, context.window)?;
         match config.ordering {
             Ordering::Fcfs => {}
-            Ordering::Priority => check_priority(config, hashes, &body.transactions, context.facts_of)?,
+            Ordering::Priority => {
+                let forced = due.hashes(rollup).len();
+                check_priority(
+                    config,
+                    &hashes[forced..],
+                    &body.transactions[forced..],
+                    context.facts_of,
+                )?;
+            }
         }
     }
     Ok(())
@@ -195,7 +229,7 @@ fn check_header(header: &Header, state: &State, context: &CheckContext<'_>) -> R
     if context.committee.index_of(header.proposer).is_none() {
         return Err(Invalid::Proposer(header.proposer));
     }
-    if header.l1_origin != state.l1_origin {
+    if context.l1.is_none() && header.l1_origin != state.l1_origin {
         return Err(Invalid::L1Origin {
             given: header.l1_origin,
             expected: state.l1_origin,
@@ -208,6 +242,52 @@ fn check_header(header: &Header, state: &State, context: &CheckContext<'_>) -> R
         });
     }
     check_time(header.time_ms, state.time_ms, context.now_ms)
+}
+
+/// What is due at the origin that a block adopts; nothing where nothing settles.
+fn due(l1: Option<&L1View>, origin: L1Origin, state: &State, window: &Window) -> Due {
+    let nothing = || Due {
+        to: state.forced_cursor,
+        ..Due::default()
+    };
+    l1.map_or_else(nothing, |l1| l1.due(origin, state, window))
+}
+
+/// The header's field: set exactly if the cursor moves.
+fn forced_to(due: &Due, state: &State) -> Option<u64> {
+    Some(due.to).filter(|to| *to != state.forced_cursor)
+}
+
+/// Whether the block adopts an L1 block of this L1 and carries what is due there, as the beginning of its lanes. Returns
+/// that.
+fn check_forced(block: &SealedBlock, state: &State, context: &CheckContext<'_>) -> Result<Due, Invalid> {
+    let header = block.header();
+    if let Some(l1) = context.l1 {
+        let (bytes, bytes_max) = (block.block().batch_bytes() as u64, l1.rules().block_bytes_max);
+        if bytes > bytes_max {
+            return Err(Invalid::Large { bytes, bytes_max });
+        }
+        l1.check_origin(header.l1_origin)?;
+    }
+    let due = due(context.l1, header.l1_origin, state, context.window);
+    let (given, expected) = (header.forced_to, forced_to(&due, state));
+    if given != expected {
+        return Err(Invalid::ForcedTo { given, expected });
+    }
+    let mut missing: BTreeMap<RollupId, &ForcedLane> = due.lanes.iter().map(|(rollup, lane)| (*rollup, lane)).collect();
+    for (body, hashes) in block.lanes() {
+        let rollup = body.lane.rollup;
+        if missing
+            .remove(&rollup)
+            .is_some_and(|lane| !hashes.starts_with(&lane.hashes))
+        {
+            return Err(Invalid::Forced(rollup));
+        }
+    }
+    match missing.first_key_value() {
+        Some((rollup, _)) => Err(Invalid::Forced(*rollup)),
+        None => Ok(due),
+    }
 }
 
 fn check_time(given: u64, parent: u64, now: u64) -> Result<(), Invalid> {
@@ -282,10 +362,14 @@ fn check_priority(
 /// Takes transactions from the lanes by weighted fair queueing: the next one is that which its lane finishes first if
 /// every lane is served at the speed of its weight. So a lane that wants no more than its share gets all it wants, and
 /// what it leaves goes to the others by weight. Returns the lanes that got something, ascending by rollup.
-fn share(mut cursors: Vec<Cursor<'_>>, height: Height, limits: BlockLimits) -> Vec<(RollupId, Vec<&PoolTransaction>)> {
-    let bytes_max = BLOCK_BYTES_MAX - BLOCK_OVERHEAD_BYTES;
-    let count_max = limits.transactions_max.clamp(1, BLOCK_TRANSACTIONS_MAX);
-    let bytes_target = limits.bytes_target.min(bytes_max);
+fn share<'a>(
+    mut cursors: Vec<Cursor<'a>>,
+    height: Height,
+    limits: BlockLimits,
+    room: &Room,
+) -> Vec<(RollupId, Vec<&'a PoolTransaction>)> {
+    let count_max = limits.transactions_max.clamp(1, room.count);
+    let bytes_target = limits.bytes_target.min(room.bytes);
     let mut budget = Budget {
         bytes: bytes_target,
         count: count_max,
@@ -310,7 +394,7 @@ fn share(mut cursors: Vec<Cursor<'_>>, height: Height, limits: BlockLimits) -> V
     }
     while let Some(Reverse((finish, offset, at))) = queue.pop() {
         let Some(next) = cursors[at].peek() else { continue };
-        let alone = finish == 0 && next.payload.len() + TRANSACTION_OVERHEAD_BYTES <= bytes_max;
+        let alone = finish == 0 && next.payload.len() + TRANSACTION_OVERHEAD_BYTES <= room.bytes;
         if !budget.take(next, alone) {
             // The lane's order leaves no other to try; shorter ones of other lanes may still fit.
             continue;
@@ -323,6 +407,29 @@ fn share(mut cursors: Vec<Cursor<'_>>, height: Height, limits: BlockLimits) -> V
     }
     let lanes = cursors.iter().map(Cursor::rollup).zip(taken);
     lanes.filter(|(_, taken)| !taken.is_empty()).collect()
+}
+
+/// What a block has room for beside what it must carry.
+#[derive(Debug)]
+struct Room {
+    bytes: usize,
+    count: usize,
+}
+
+impl Room {
+    /// If `lanes` have transactions beside those that are due, for which the genesis leaves room.
+    fn beside(due: &Due, lanes: usize, l1: Option<&L1View>) -> Self {
+        let most = BLOCK_BYTES_MAX - BLOCK_OVERHEAD_BYTES;
+        let settled = l1.map_or(most, |l1| {
+            let bytes_max = usize::try_from(l1.rules().block_bytes_max).unwrap_or(most);
+            bytes_max.saturating_sub((due.lanes.len() + lanes) * BATCH_LANE_BYTES)
+        });
+        let forced = due.bytes + due.count * TRANSACTION_OVERHEAD_BYTES;
+        Self {
+            bytes: settled.min(most).saturating_sub(forced),
+            count: BLOCK_TRANSACTIONS_MAX - due.count,
+        }
+    }
 }
 
 /// What is left of a block.

@@ -13,6 +13,7 @@ use fusion_types::limits::TRANSACTION_BYTES_MAX;
 use fusion_types::{Height, LaneHashes, RollupConfig, RollupId, RollupKind, SealedBlock, State, TxHash};
 
 use crate::cursor::Cursor;
+use crate::l1::Due;
 use crate::lane::{Lane, Room};
 use crate::limits::{BAN_HEIGHTS, BANS_MAX, PROPOSALS_MAX, PoolLimits};
 use crate::reject::Reject;
@@ -292,10 +293,10 @@ impl Pool {
         &self.window
     }
 
-    /// Readers of the lanes that have something executable, ascending by rollup.
-    pub(crate) fn cursors(&self) -> impl Iterator<Item = Cursor<'_>> {
+    /// Readers of the lanes that have something executable, ascending by rollup, without what `due` carries.
+    pub(crate) fn cursors<'a>(&'a self, due: &'a Due) -> impl Iterator<Item = Cursor<'a>> {
         let ready = self.lanes.values().filter(|lane| lane.entries.executable() != 0);
-        ready.map(Cursor::new)
+        ready.map(|lane| Cursor::new(lane, due.hashes(lane.config.id)))
     }
 }
 

@@ -7,8 +7,8 @@ mod contracts {
 
     use alloy_primitives::{Address, B256, Bytes};
     use fusion_types::{
-        Batch, BatchDomain, BlockId, Epoch, Height, L1Origin, MerkleTree, Namespace, NetworkId, RollupId, blob_data,
-        calldata_data, leaf_hash,
+        Batch, BatchDomain, BlockId, Epoch, ForcedItem, Height, L1Origin, MerkleTree, Namespace, NetworkId, RollupId,
+        blob_data, calldata_data, leaf_hash,
     };
     use serde_json::Value;
 
@@ -83,6 +83,25 @@ mod contracts {
         let blobs: Vec<B256> = given["blobs"].as_array().unwrap().iter().map(hash).collect();
         assert_eq!(blob_data(&blobs), hash(&given["data"]));
         assert_eq!(calldata_data(&bytes(&given["calldata"])), hash(&given["calldataData"]));
+    }
+
+    #[test]
+    fn forced_transactions_chain_as_the_queue_chains_them() {
+        let vectors = vectors();
+        let mut word = B256::ZERO;
+        for (index, given) in (0..).zip(vectors["forced"].as_array().unwrap()) {
+            let item = ForcedItem {
+                index,
+                rollup: RollupId(number(&given["rollup"])),
+                sender: given["sender"].as_str().unwrap().parse::<Address>().unwrap(),
+                payload: bytes(&given["payload"]),
+                accumulator: hash(&given["item"]),
+            };
+            let block = number(&given["block"]);
+            word = item.accumulator_after(word, block);
+            assert_eq!((word, item.l1_number()), (item.accumulator, block));
+        }
+        assert!(!word.is_zero());
     }
 
     #[test]

@@ -5,7 +5,9 @@ use alloy_rlp::{Decodable, Encodable, RlpDecodable, RlpDecodableWrapper, RlpEnco
 
 use crate::committee::{Epoch, ValidatorId};
 use crate::encoding::{decode_bounded, encode, encode_items, items_length};
-use crate::limits::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX, ROLLUPS_MAX};
+use crate::limits::{
+    BATCH_LANE_BYTES, BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX, ROLLUPS_MAX, TRANSACTION_OVERHEAD_BYTES,
+};
 use crate::merkle::{leaf_hash, merkle_root};
 use crate::transaction::{RollupId, TxHash, transaction_hash};
 
@@ -71,6 +73,7 @@ pub struct L1Origin {
 
 /// What is signed and decided. DESIGN.md §5.
 #[derive(Debug, Clone, PartialEq, Eq, RlpEncodable, RlpDecodable)]
+#[rlp(trailing(no_gaps))]
 pub struct Header {
     /// The network that it belongs to.
     pub network: NetworkId,
@@ -92,6 +95,9 @@ pub struct Header {
     pub lanes_root: B256,
     /// Root of the replicated state *after the parent block*.
     pub state_root: B256,
+    /// How many items of the forced queue are consumed after this block, exactly if it consumes any: the encoding of all
+    /// others is that of a network without settlement.
+    pub forced_to: Option<u64>,
 }
 
 impl Header {
@@ -204,6 +210,13 @@ impl Block {
     /// Number of transactions in all lanes.
     pub fn transaction_count(&self) -> usize {
         self.lanes.iter().map(|lane| lane.transactions.len()).sum()
+    }
+
+    /// What its lanes take in a batch before compression, at most, in bytes. Zero without any.
+    pub fn batch_bytes(&self) -> usize {
+        let payloads = self.lanes.iter().flat_map(|lane| &lane.transactions);
+        let transactions: usize = payloads.map(|payload| payload.len() + TRANSACTION_OVERHEAD_BYTES).sum();
+        transactions + self.lanes.len() * BATCH_LANE_BYTES
     }
 
     /// The lane of `rollup`, if it has transactions here.

@@ -9,6 +9,7 @@ use crate::encoding::{decode_bounded, encode, encode_items, items_length};
 use crate::limits::{NETWORK_NAME_BYTES_MAX, ROLLUPS_MAX};
 use crate::merkle::merkle_root;
 use crate::rotation::Rotation;
+use crate::settlement::{SettlementConfig, SettlementError};
 use crate::state::{State, StreamHead};
 use crate::transaction::{Ordering, RollupConfig, RollupId, RollupKind};
 
@@ -19,6 +20,7 @@ pub struct Genesis {
     time_ms: u64,
     committee: Committee,
     rollups: Vec<RollupConfig>,
+    settlement: Option<SettlementConfig>,
 }
 
 /// Why parts do not form a genesis.
@@ -47,6 +49,9 @@ pub enum GenesisError {
     /// Only `evm` payloads have a tip to order by.
     #[error("rollup {0} is opaque and cannot be ordered by priority")]
     Ordering(RollupId),
+    /// Rules of settlement that cannot be kept.
+    #[error(transparent)]
+    Settlement(#[from] SettlementError),
 }
 
 impl Genesis {
@@ -99,6 +104,19 @@ impl Genesis {
             time_ms,
             committee,
             rollups,
+            settlement: None,
+        })
+    }
+
+    /// The genesis of the network that settles by these rules and is this one in all else.
+    ///
+    /// # Errors
+    /// [`GenesisError::Settlement`] when the rules cannot be kept.
+    pub fn settling(self, rules: SettlementConfig) -> Result<Self, GenesisError> {
+        rules.verify()?;
+        Ok(Self {
+            settlement: Some(rules),
+            ..self
         })
     }
 
@@ -130,6 +148,16 @@ impl Genesis {
             .map(|index| &self.rollups[index])
     }
 
+    /// How the network settles on L1, if it does.
+    pub fn settlement(&self) -> Option<&SettlementConfig> {
+        self.settlement.as_ref()
+    }
+
+    /// L1 origin of height 0. Zero where nothing settles.
+    fn l1_start(&self) -> L1Origin {
+        self.settlement.map_or_else(L1Origin::default, |rules| rules.l1_start)
+    }
+
     /// keccak256 of the encoding: the network's id.
     pub fn network(&self) -> NetworkId {
         NetworkId(keccak256(encode(self)))
@@ -146,9 +174,10 @@ impl Genesis {
             committee,
             proposer: ValidatorId(B256::ZERO),
             time_ms: self.time_ms,
-            l1_origin: L1Origin::default(),
+            l1_origin: self.l1_start(),
             lanes_root: merkle_root(&[]),
             state_root: B256::ZERO,
+            forced_to: None,
         };
         Block {
             header,
@@ -173,9 +202,10 @@ impl Genesis {
             height: Height(0),
             block: self.block().id(),
             time_ms: self.time_ms,
-            l1_origin: L1Origin::default(),
+            l1_origin: self.l1_start(),
             streams: streams.collect(),
             forced_cursor: 0,
+            forced_taken: 0,
             rotation: Rotation::default(),
             committee,
             next_committee: committee,
@@ -185,7 +215,8 @@ impl Genesis {
 
 impl Genesis {
     fn payload_length(&self) -> usize {
-        self.name.length() + self.time_ms.length() + self.committee.length() + items_length(&self.rollups)
+        let settlement = self.settlement.as_ref().map_or(0, Encodable::length);
+        self.name.length() + self.time_ms.length() + self.committee.length() + items_length(&self.rollups) + settlement
     }
 }
 
@@ -200,6 +231,10 @@ impl Encodable for Genesis {
         self.time_ms.encode(out);
         self.committee.encode(out);
         encode_items(&self.rollups, out);
+        // Left out where there is none: the encoding of a network from before there was settlement.
+        if let Some(rules) = &self.settlement {
+            rules.encode(out);
+        }
     }
 
     fn length(&self) -> usize {
@@ -214,9 +249,16 @@ impl Decodable for Genesis {
         let time_ms = u64::decode(&mut payload)?;
         let committee = Committee::decode(&mut payload)?;
         let rollups = decode_bounded(&mut payload, ROLLUPS_MAX)?;
+        let rules = (!payload.is_empty()).then(|| SettlementConfig::decode(&mut payload));
+        let rules = rules.transpose()?;
         if !payload.is_empty() {
             return Err(alloy_rlp::Error::UnexpectedLength);
         }
-        Self::from_sorted(name, time_ms, committee, rollups).map_err(|_| alloy_rlp::Error::Custom("not a genesis"))
+        let genesis = Self::from_sorted(name, time_ms, committee, rollups);
+        let genesis = match rules {
+            Some(rules) => genesis.and_then(|genesis| genesis.settling(rules)),
+            None => genesis,
+        };
+        genesis.map_err(|_| alloy_rlp::Error::Custom("not a genesis"))
     }
 }

@@ -16,6 +16,7 @@
 //! - **receipt**: the proof that a decided block holds a transaction at a place ([`Receipt`]).
 //! - **batch**: a run of decided blocks as Ethereum knows it; **attestation**: a member's signature of one ([`Batch`]).
 //! - **L1 origin**: the Ethereum block up to which a header has taken L1 events ([`L1Origin`]).
+//! - **forced transaction**: one that was queued on Ethereum and that no committee may leave out ([`ForcedItem`]).
 
 pub mod limits;
 
@@ -39,6 +40,12 @@ pub use block::{Block, BlockId, Header, Height, L1Origin, Lane, LaneBody, Networ
 
 mod state;
 pub use state::{ApplyError, State, StreamHead};
+
+mod l1;
+pub use l1::{ForcedItem, L1Block};
+
+mod settlement;
+pub use settlement::{SettlementConfig, SettlementError};
 
 mod genesis;
 pub use genesis::{Genesis, GenesisError};

@@ -56,6 +56,19 @@ pub const BENCH_HEIGHTS_MAX: u64 = 65_536;
 /// Longest name of a network, in bytes.
 pub const NETWORK_NAME_BYTES_MAX: usize = 64;
 
+/// Most forced transactions that one block consumes. The contract asks as many of a whole batch.
+pub const FORCED_PER_BLOCK_MAX: u32 = 32;
+
+/// Largest forced transaction, in bytes: what the contract takes.
+pub const FORCED_BYTES_MAX: u32 = 32 * 1024;
+
+/// What a lane takes in a batch beside its transactions before compression, at most, in bytes.
+pub const BATCH_LANE_BYTES: usize = 18;
+
+/// Largest content of a block where a network settles, in bytes: six blobs hold it beside its header however badly it
+/// compresses.
+pub const SETTLED_BLOCK_BYTES_MAX: usize = 640_000;
+
 /// Deepest Merkle tree: no list here has more than 2^32 leaves.
 pub const MERKLE_DEPTH_MAX: usize = 32;
 
@@ -66,6 +79,15 @@ const _: () = assert!(
 const _: () = assert!(
     DEDUP_TRANSACTIONS_MAX >= BLOCK_TRANSACTIONS_MAX,
     "the window is not shorter than one block"
+);
+const _: () = assert!(
+    SETTLED_BLOCK_BYTES_MAX + BLOCK_OVERHEAD_BYTES < BLOCK_BYTES_MAX,
+    "a block that six blobs hold is a block"
+);
+const _: () = assert!(
+    TRANSACTION_BYTES_MAX + TRANSACTION_OVERHEAD_BYTES + BATCH_LANE_BYTES < SETTLED_BLOCK_BYTES_MAX
+        && FORCED_BYTES_MAX as usize <= TRANSACTION_BYTES_MAX,
+    "a settling network's block holds the largest transaction"
 );
 const _: () = assert!(BENCH_HEIGHTS_BASE < BENCH_HEIGHTS_MAX);
 const _: () = assert!(BLOCK_TRANSACTIONS_MAX < 1 << MERKLE_DEPTH_MAX);

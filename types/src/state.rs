@@ -38,8 +38,10 @@ pub struct State {
     pub l1_origin: L1Origin,
     /// Every registered rollup's stream.
     pub streams: BTreeMap<RollupId, StreamHead>,
-    /// Number of forced transactions that the streams have taken in.
+    /// Number of items of the forced queue that are consumed.
     pub forced_cursor: u64,
+    /// How many of them that block consumed. Fewer than a block may: none was left that is due at its L1 origin.
+    pub forced_taken: u64,
     /// Who is benched.
     pub rotation: Rotation,
     /// Hash of the committee of the next height.
@@ -62,6 +64,14 @@ pub enum ApplyError {
     /// A lane of a rollup that nobody registered.
     #[error("rollup {0} is not registered")]
     UnknownRollup(RollupId),
+    /// A header that says to consume forced transactions and does not move the cursor on.
+    #[error("the block consumes forced transactions up to {given}, {cursor} are consumed already")]
+    Forced {
+        /// In the header.
+        given: u64,
+        /// Of the state.
+        cursor: u64,
+    },
     /// A lane that does not continue its stream, is repeated or out of order, or numbers beyond 64 bits.
     #[error("lane of rollup {0} does not continue its stream")]
     Stream(RollupId),
@@ -113,6 +123,14 @@ impl State {
                 state: self.height,
             });
         }
+        let cursor = self.forced_cursor;
+        let forced_to = header.forced_to.unwrap_or(cursor);
+        if header.forced_to.is_some_and(|given| given <= cursor) {
+            return Err(ApplyError::Forced {
+                given: forced_to,
+                cursor,
+            });
+        }
         let mut streams = Vec::with_capacity(block.lanes.len());
         let mut last = None;
         for lane in block.lanes.iter().map(|body| &body.lane) {
@@ -137,6 +155,8 @@ impl State {
         self.block = id;
         self.time_ms = header.time_ms;
         self.l1_origin = header.l1_origin;
+        self.forced_taken = forced_to - cursor;
+        self.forced_cursor = forced_to;
         self.rotation.decided(committee, header.height, header.proposer);
         Ok(())
     }
@@ -144,6 +164,7 @@ impl State {
 
 /// The state's fields without the streams, in the order of its encoding.
 #[derive(RlpEncodable, RlpDecodable)]
+#[rlp(trailing(no_gaps))]
 struct Fixed {
     height: Height,
     block: BlockId,
@@ -153,6 +174,8 @@ struct Fixed {
     rotation: Rotation,
     committee: B256,
     next_committee: B256,
+    /// Left out where it is zero, so that logs from before it was kept can be read.
+    forced_taken: Option<u64>,
 }
 
 impl State {
@@ -166,6 +189,7 @@ impl State {
             rotation: self.rotation.clone(),
             committee: self.committee,
             next_committee: self.next_committee,
+            forced_taken: Some(self.forced_taken).filter(|taken| *taken != 0),
         };
         let streams = self.streams.iter().map(|(rollup, stream)| StreamLeaf {
             rollup: *rollup,
@@ -200,7 +224,8 @@ impl Decodable for State {
         let mut payload = alloy_rlp::Header::decode_bytes(buf, true)?;
         let fixed = Fixed::decode(&mut payload)?;
         let streams: Vec<StreamLeaf> = decode_bounded(&mut payload, ROLLUPS_MAX)?;
-        if !payload.is_empty() || streams.windows(2).any(|pair| pair[1].rollup <= pair[0].rollup) {
+        let ascending = streams.windows(2).all(|pair| pair[0].rollup < pair[1].rollup);
+        if !payload.is_empty() || !ascending || fixed.forced_taken == Some(0) {
             return Err(alloy_rlp::Error::Custom("not a state"));
         }
         Ok(Self {
@@ -210,9 +235,69 @@ impl Decodable for State {
             l1_origin: fixed.l1_origin,
             streams: streams.into_iter().map(|leaf| (leaf.rollup, leaf.stream)).collect(),
             forced_cursor: fixed.forced_cursor,
+            forced_taken: fixed.forced_taken.unwrap_or(0),
             rotation: fixed.rotation,
             committee: fixed.committee,
             next_committee: fixed.next_committee,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::b256;
+
+    use super::*;
+    use crate::committee::{Epoch, Validator, ValidatorId};
+    use crate::genesis::Genesis;
+
+    /// Public key of RFC 8032 §7.1, test 1.
+    const VALIDATOR: B256 = b256!("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a");
+
+    fn genesis() -> Genesis {
+        let validator = Validator {
+            id: ValidatorId(VALIDATOR),
+            peer: VALIDATOR,
+            power: 1,
+        };
+        let committee = Committee::new(Epoch(0), vec![validator]).unwrap();
+        Genesis::new("state".to_owned(), 1_000, committee, Vec::new()).unwrap()
+    }
+
+    /// The block above `state` that moves the cursor to `forced_to`.
+    fn block(genesis: &Genesis, state: &State, forced_to: Option<u64>) -> Block {
+        let mut block = genesis.block();
+        block.header.height = state.height.next();
+        block.header.parent = state.block;
+        block.header.proposer = ValidatorId(VALIDATOR);
+        block.header.forced_to = forced_to;
+        block
+    }
+
+    #[test]
+    fn the_forced_cursor_follows_from_headers_and_never_goes_back() {
+        let genesis = genesis();
+        let mut state = genesis.state();
+        for (forced_to, cursor, taken) in [(None, 0, 0), (Some(3), 3, 3), (Some(4), 4, 1), (None, 4, 0)] {
+            let block = block(&genesis, &state, forced_to);
+            state.apply(&block, block.id(), genesis.committee()).unwrap();
+            assert_eq!((state.forced_cursor, state.forced_taken), (cursor, taken));
+        }
+        for given in [0, 3, 4] {
+            let (block, before) = (block(&genesis, &state, Some(given)), state.clone());
+            let result = state.apply(&block, block.id(), genesis.committee());
+            assert_eq!(result, Err(ApplyError::Forced { given, cursor: 4 }));
+            assert_eq!(state, before);
+        }
+    }
+
+    #[test]
+    fn the_root_commits_to_the_cursor_and_not_to_how_it_came_there() {
+        let mut state = genesis().state();
+        let before = state.root();
+        state.forced_taken = 7;
+        assert_eq!(state.root(), before);
+        state.forced_cursor = 7;
+        assert_ne!(state.root(), before);
     }
 }

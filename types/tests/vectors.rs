@@ -15,10 +15,10 @@ mod vectors {
     use alloy_primitives::{B256, Bytes, hex};
     use ed25519_dalek::Signer;
     use fusion_types::{
-        BlockId, Certificate, Committee, Cursor, DecidedBlock, Epoch, Genesis, Header, Height, Lane, LaneAbsence,
-        MerkleProof, MerkleTree, NetworkId, Ordering, Receipt, RollupBlock, RollupId, RollupKind, Rotation, Round,
-        VoteKind, decode_exact, encode, initial_head, leaf_hash, proposal_sign_bytes, quorum_power, transaction_hash,
-        vote_sign_bytes,
+        BlockId, Certificate, Committee, Cursor, DecidedBlock, Epoch, Genesis, Header, Height, L1Origin, Lane,
+        LaneAbsence, MerkleProof, MerkleTree, NetworkId, Ordering, Receipt, RollupBlock, RollupId, RollupKind,
+        Rotation, Round, SettlementConfig, VoteKind, decode_exact, encode, initial_head, leaf_hash,
+        proposal_sign_bytes, quorum_power, transaction_hash, vote_sign_bytes,
     };
     use serde_json::{Value, json};
 
@@ -33,7 +33,7 @@ mod vectors {
     }
 
     fn header_json(header: &Header) -> Value {
-        json!({
+        let mut json = json!({
             "network": hex(header.network.0),
             "height": header.height.0,
             "parent": hex(header.parent.0),
@@ -44,7 +44,11 @@ mod vectors {
             "l1Origin": { "number": header.l1_origin.number, "hash": hex(header.l1_origin.hash) },
             "lanesRoot": hex(header.lanes_root),
             "stateRoot": hex(header.state_root),
-        })
+        });
+        if let Some(forced_to) = header.forced_to {
+            json["forcedTo"] = forced_to.into();
+        }
+        json
     }
 
     fn lane_json(lane: &Lane) -> Value {
@@ -187,6 +191,51 @@ mod vectors {
         })
     }
 
+    /// The same network, were it to settle: its genesis, and a header that adopts an L1 block and consumes forced
+    /// transactions.
+    fn settling(genesis: &Genesis) -> Value {
+        let rules = SettlementConfig {
+            l1_chain_id: 11_155_111,
+            l1_start: L1Origin {
+                number: 1_000_000,
+                hash: B256::repeat_byte(0x33),
+            },
+            forced_per_block: 32,
+            forced_bytes_max: 16_384,
+            block_bytes_max: 640_000,
+            batch_bytes: 600_000,
+            batch_age_ms: 5_000,
+            batch_idle_ms: 3_600_000,
+        };
+        let genesis = genesis.clone().settling(rules).unwrap();
+        let mut header = genesis.block().header;
+        header.height = Height(1);
+        header.parent = genesis.block().id();
+        header.l1_origin = L1Origin {
+            number: 1_000_007,
+            hash: B256::repeat_byte(0x44),
+        };
+        header.forced_to = Some(3);
+        json!({
+            "settlement": {
+                "l1ChainId": rules.l1_chain_id,
+                "l1Start": { "number": rules.l1_start.number, "hash": hex(rules.l1_start.hash) },
+                "forcedPerBlock": rules.forced_per_block,
+                "forcedBytesMax": rules.forced_bytes_max,
+                "blockBytesMax": rules.block_bytes_max,
+                "batchBytes": rules.batch_bytes,
+                "batchAgeMs": rules.batch_age_ms,
+                "batchIdleMs": rules.batch_idle_ms,
+            },
+            "encodedGenesis": hex(encode(&genesis)),
+            "network": hex(genesis.network().0),
+            "block": hex(genesis.block().id().0),
+            "header": header_json(&header),
+            "encodedHeader": hex(encode(&header)),
+            "id": hex(header.id().0),
+        })
+    }
+
     fn header(decided: &DecidedBlock) -> Value {
         let header = decided.block.header();
         json!({ "header": header_json(header), "encoded": hex(encode(header)), "id": hex(header.id().0) })
@@ -292,6 +341,7 @@ mod vectors {
             ("committee.json", committees()),
             ("genesis.json", genesis(&network)),
             ("header.json", header(&second)),
+            ("settling.json", settling(&network.genesis)),
             ("lanes.json", lanes(&second)),
             ("certificate.json", certificate(&network, &second)),
             ("receipt.json", receipt(&second)),
@@ -343,6 +393,12 @@ mod vectors {
         let genesis: Genesis = decode_exact(&bytes(&read("genesis.json")["encoded"])).unwrap();
         let (network, committee) = (genesis.network(), genesis.committee());
         assert_eq!(read("genesis.json")["network"], hex(network.0));
+        let settling = read("settling.json");
+        let settled: Genesis = decode_exact(&bytes(&settling["encodedGenesis"])).unwrap();
+        assert_eq!(hex(settled.network().0), settling["network"]);
+        let header: Header = decode_exact(&bytes(&settling["encodedHeader"])).unwrap();
+        assert_eq!(hex(header.id().0), settling["id"]);
+        assert_eq!(header.forced_to, Some(3));
         for entry in read("certificate.json").as_array().unwrap() {
             let certificate: Certificate = decode_exact(&bytes(&entry["encoded"])).unwrap();
             assert_eq!(certificate.verify(network, committee), Ok(()));

@@ -44,6 +44,9 @@ pub struct HeaderJson {
     pub lanes_root: Hash,
     /// Root of the state after the parent.
     pub state_root: Hash,
+    /// How many items of the L1's forced queue are consumed after this block; left out unless it consumes any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forced_to: Option<u64>,
 }
 
 impl From<&Header> for HeaderJson {
@@ -62,6 +65,7 @@ impl From<&Header> for HeaderJson {
             },
             lanes_root: Hash(header.lanes_root),
             state_root: Hash(header.state_root),
+            forced_to: header.forced_to,
         }
     }
 }
@@ -84,6 +88,10 @@ impl TryFrom<&HeaderJson> for Header {
             },
             lanes_root: json.lanes_root.0,
             state_root: json.state_root.0,
+            forced_to: json
+                .forced_to
+                .map(|forced_to| number("header.", "forcedTo", forced_to))
+                .transpose()?,
         })
     }
 }

@@ -1,9 +1,12 @@
 //! Committees and the genesis as JSON.
 
-use fusion_types::{Committee, Epoch, Genesis, Ordering, RollupConfig, RollupId, RollupKind, Validator, ValidatorId};
+use fusion_types::{
+    Committee, Epoch, Genesis, L1Origin, Ordering, RollupConfig, RollupId, RollupKind, SettlementConfig, Validator,
+    ValidatorId,
+};
 use serde::{Deserialize, Serialize};
 
-use super::{Hash, JsonError, agree, number};
+use super::{Hash, JsonError, L1OriginJson, agree, number};
 
 /// [`Validator`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,6 +146,67 @@ impl From<&RollupConfig> for RollupJson {
     }
 }
 
+/// [`SettlementConfig`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SettlementJson {
+    /// EIP-155 id of the L1.
+    pub l1_chain_id: u64,
+    /// L1 origin of height 0: a finalized L1 block, not above the one in which the inbox was deployed.
+    pub l1_start: L1OriginJson,
+    /// Most forced transactions that one block consumes, up to 32.
+    pub forced_per_block: u32,
+    /// A forced transaction of more bytes is consumed and not carried; up to 32,768.
+    pub forced_bytes_max: u32,
+    /// Most bytes of one block's content, up to 640,000: six blobs must hold it.
+    pub block_bytes_max: u64,
+    /// A batch ends with the block that brings its content to so many bytes, up to 640,000.
+    pub batch_bytes: u64,
+    /// A batch ends with the first block so many milliseconds after its first block with transactions.
+    pub batch_age_ms: u64,
+    /// Without transactions it ends with the first block so many milliseconds after its first.
+    pub batch_idle_ms: u64,
+}
+
+impl From<&SettlementConfig> for SettlementJson {
+    fn from(rules: &SettlementConfig) -> Self {
+        Self {
+            l1_chain_id: rules.l1_chain_id,
+            l1_start: L1OriginJson {
+                number: rules.l1_start.number,
+                hash: Hash(rules.l1_start.hash),
+            },
+            forced_per_block: rules.forced_per_block,
+            forced_bytes_max: rules.forced_bytes_max,
+            block_bytes_max: rules.block_bytes_max,
+            batch_bytes: rules.batch_bytes,
+            batch_age_ms: rules.batch_age_ms,
+            batch_idle_ms: rules.batch_idle_ms,
+        }
+    }
+}
+
+impl TryFrom<&SettlementJson> for SettlementConfig {
+    type Error = JsonError;
+
+    fn try_from(json: &SettlementJson) -> Result<Self, JsonError> {
+        let number = |field, value| number("settlement.", field, value);
+        Ok(Self {
+            l1_chain_id: number("l1ChainId", json.l1_chain_id)?,
+            l1_start: L1Origin {
+                number: number("l1Start.number", json.l1_start.number)?,
+                hash: json.l1_start.hash.0,
+            },
+            forced_per_block: json.forced_per_block,
+            forced_bytes_max: json.forced_bytes_max,
+            block_bytes_max: number("blockBytesMax", json.block_bytes_max)?,
+            batch_bytes: number("batchBytes", json.batch_bytes)?,
+            batch_age_ms: number("batchAgeMs", json.batch_age_ms)?,
+            batch_idle_ms: number("batchIdleMs", json.batch_idle_ms)?,
+        })
+    }
+}
+
 /// [`Genesis`] with the addresses at which the first committee is found: `genesis.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -155,6 +219,9 @@ pub struct GenesisJson {
     pub validators: Vec<GenesisValidatorJson>,
     /// The registered rollups, in any order.
     pub rollups: Vec<RollupJson>,
+    /// How the network settles on L1; left out where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settlement: Option<SettlementJson>,
 }
 
 impl TryFrom<&GenesisJson> for Genesis {
@@ -189,12 +256,16 @@ impl TryFrom<&GenesisJson> for Genesis {
                 weight: rollup.weight,
             })
         });
-        Ok(Self::new(
+        let genesis = Self::new(
             json.name.clone(),
             number("", "timeMs", json.time_ms)?,
             Committee::new(Epoch(0), validators)?,
             rollups.collect::<Result<_, JsonError>>()?,
-        )?)
+        )?;
+        match &json.settlement {
+            Some(rules) => Ok(genesis.settling(rules.try_into()?)?),
+            None => Ok(genesis),
+        }
     }
 }
 

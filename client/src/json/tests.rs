@@ -7,7 +7,7 @@ use ed25519_dalek::SigningKey;
 use fusion_types::{
     Block, BlockId, Certificate, Committee, CommitteeSignature, Cursor, DecidedBlock, Epoch, Genesis, Header, Height,
     L1Origin, Lane, LaneBody, Ordering, Receipt, RollupBlock, RollupConfig, RollupId, RollupKind, Round, SealedBlock,
-    Validator, ValidatorId, initial_head, merkle_root, transaction_hash,
+    SettlementConfig, Validator, ValidatorId, initial_head, merkle_root, transaction_hash,
 };
 use serde_json::Value;
 
@@ -50,6 +50,7 @@ fn decided() -> DecidedBlock {
         },
         lanes_root: merkle_root(&leaves),
         state_root: B256::repeat_byte(4),
+        forced_to: None,
     };
     let block = SealedBlock::new(&Block {
         header,
@@ -92,6 +93,11 @@ fn every_mirror_gives_back_what_it_was_made_of() {
     let json = through_text(&RollupBlockJson::from(&seen));
     assert_eq!(RollupBlock::try_from(&json).unwrap(), seen);
 
+    let mut header = block.header.clone();
+    header.forced_to = Some(5);
+    let json = through_text(&HeaderJson::from(&header));
+    assert_eq!(Header::try_from(&json).unwrap(), header);
+
     let json = through_text(&CommitteeJson::from(&committee()));
     assert_eq!(Committee::try_from(&json).unwrap(), committee());
 
@@ -122,6 +128,23 @@ fn genesis_json() -> GenesisJson {
             ordering: OrderingJson::Priority,
             weight: 2,
         }],
+        settlement: None,
+    }
+}
+
+fn rules() -> SettlementConfig {
+    SettlementConfig {
+        l1_chain_id: 31_337,
+        l1_start: L1Origin {
+            number: 9,
+            hash: B256::repeat_byte(8),
+        },
+        forced_per_block: 32,
+        forced_bytes_max: 16_384,
+        block_bytes_max: 640_000,
+        batch_bytes: 600_000,
+        batch_age_ms: 5_000,
+        batch_idle_ms: 3_600_000,
     }
 }
 
@@ -137,6 +160,11 @@ fn a_genesis_keeps_its_hash_and_ignores_addresses_and_order() {
     };
     let expected = Genesis::new("test".to_owned(), 1_700_000_000_000, committee(), vec![rollup]).unwrap();
     assert_eq!(genesis, expected);
+    let mut settling = json.clone();
+    settling.settlement = Some(SettlementJson::from(&rules()));
+    let genesis_of_settling = Genesis::try_from(&through_text(&settling)).unwrap();
+    assert_eq!(genesis_of_settling, expected.settling(rules()).unwrap());
+    assert_ne!(genesis_of_settling.network(), genesis.network());
     let mut other = json;
     other.validators.reverse();
     other.validators[0].address = "[::1]:9".to_owned();
@@ -159,6 +187,16 @@ fn numbers_that_others_would_round_are_refused_by_name() {
     json.time_ms = NUMBER_END;
     let error = Genesis::try_from(&json).unwrap_err().to_string();
     assert_eq!(error, "timeMs is 9007199254740992, it must be below 2^53");
+    json = genesis_json();
+    json.settlement = Some(SettlementJson {
+        batch_age_ms: NUMBER_END,
+        ..SettlementJson::from(&rules())
+    });
+    let error = Genesis::try_from(&json).unwrap_err().to_string();
+    assert!(
+        error.starts_with("settlement.batchAgeMs is 9007199254740992"),
+        "{error}"
+    );
 }
 
 #[test]

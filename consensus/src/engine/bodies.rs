@@ -233,6 +233,7 @@ mod tests {
             },
             lanes_root: merkle_root(&[]),
             state_root: B256::ZERO,
+            forced_to: None,
         };
         let lanes = Vec::new();
         Arc::new(SealedBlock::new(&Block { header, lanes }).unwrap())

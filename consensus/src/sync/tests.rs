@@ -34,6 +34,7 @@ fn chain(from: u64, count: u64) -> Vec<DecidedBlock> {
             l1_origin: L1Origin::default(),
             lanes_root: merkle_root(&[]),
             state_root: B256::ZERO,
+            forced_to: None,
         };
         let lanes = Vec::new();
         let block = Arc::new(SealedBlock::new(&Block { header, lanes }).unwrap());

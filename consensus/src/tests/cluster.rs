@@ -308,6 +308,7 @@ impl Cluster {
             },
             lanes_root: merkle_root(&[]),
             state_root: B256::ZERO,
+            forced_to: None,
         };
         let block = Block {
             header,

@@ -36,6 +36,7 @@ fn block(height: u64, transactions: Vec<Vec<u8>>) -> Arc<SealedBlock> {
         l1_origin: L1Origin::default(),
         lanes_root: merkle_root(&leaves),
         state_root: B256::ZERO,
+        forced_to: None,
     };
     Arc::new(SealedBlock::new(&Block { header, lanes }).unwrap())
 }

@@ -7,6 +7,8 @@ use super::*;
 use crate::PoolLimits;
 use crate::fixture::{FCFS, NOW_MS, Node, OPAQUE, PRIORITY, evm, evm_of, lane_facts, numbered, opaque};
 
+mod forced;
+
 fn tips(block: &Block) -> Vec<u128> {
     lane_facts(block, PRIORITY)
         .iter()

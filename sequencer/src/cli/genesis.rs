@@ -79,6 +79,7 @@ pub(super) fn run(command: GenesisCommand) -> Result<(), ExitError> {
                 time_ms: args.time_ms.unwrap_or_else(now_ms),
                 validators: args.validators,
                 rollups: args.rollups,
+                settlement: None,
             };
             let genesis = Genesis::try_from(&json).map_err(|error| ExitError::new(Exit::Usage, error))?;
             write(&json, &args.out)?;
@@ -87,14 +88,18 @@ pub(super) fn run(command: GenesisCommand) -> Result<(), ExitError> {
         GenesisCommand::Hash { file } => print(&read(&file)?.1.network().to_string()),
         GenesisCommand::Show { file } => {
             let (json, genesis) = read(&file)?;
-            print_json(&json!({
+            let mut shown = json!({
                 "network": genesis.network().to_string(),
                 "name": json.name,
                 "timeMs": json.time_ms,
                 "committee": CommitteeJson::from(genesis.committee()),
                 "validators": json.validators,
                 "rollups": json.rollups,
-            }))
+            });
+            if let Some(rules) = json.settlement {
+                shown["settlement"] = json!(rules);
+            }
+            print_json(&shown)
         }
     }
 }

@@ -5,11 +5,11 @@
 
 use std::ops::RangeInclusive;
 
-use fusion_types::limits::TRANSACTION_OVERHEAD_BYTES;
-use fusion_types::{Height, SealedBlock};
+use fusion_types::limits::SETTLED_BLOCK_BYTES_MAX;
+use fusion_types::{Height, SealedBlock, SettlementConfig};
 
 use super::blobs::PAYLOAD_BYTES_MAX;
-use super::payload::{BLOCKS_MAX, LANE_BYTES, OVERHEAD_BYTES_MAX};
+use super::payload::{BLOCKS_MAX, OVERHEAD_BYTES_MAX};
 
 /// When a batch is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,22 @@ impl Default for CutRule {
 /// block that is larger by itself is a batch all the same, and may have no room.
 const BYTES: u64 = (PAYLOAD_BYTES_MAX - OVERHEAD_BYTES_MAX) as u64;
 
+const _: () = assert!(
+    SETTLED_BLOCK_BYTES_MAX as u64 <= BYTES,
+    "where a network settles, six blobs hold every block"
+);
+
+impl From<&SettlementConfig> for CutRule {
+    /// The rule that all nodes of a settling network have from its genesis.
+    fn from(rules: &SettlementConfig) -> Self {
+        Self {
+            bytes: rules.batch_bytes,
+            age_ms: rules.batch_age_ms,
+            idle_ms: rules.batch_idle_ms,
+        }
+    }
+}
+
 /// What the rule looks at in a decided block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockFacts {
@@ -54,13 +70,10 @@ pub struct BlockFacts {
 impl BlockFacts {
     /// The facts of `block`.
     pub fn of(block: &SealedBlock, ends_epoch: bool) -> Self {
-        let lanes = &block.block().lanes;
-        let payloads = lanes.iter().flat_map(|lane| &lane.transactions);
-        let transactions: usize = payloads.map(|payload| payload.len() + TRANSACTION_OVERHEAD_BYTES).sum();
         Self {
             height: block.header().height,
             time_ms: block.header().time_ms,
-            bytes: (transactions + lanes.len() * LANE_BYTES) as u64,
+            bytes: block.block().batch_bytes() as u64,
             ends_epoch,
         }
     }

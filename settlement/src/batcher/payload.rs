@@ -38,11 +38,8 @@ const INDEX_ENTRY_BYTES: usize = 44;
 /// Most blocks of one batch.
 pub(crate) const BLOCKS_MAX: usize = 1_024;
 
-/// What a lane takes in its segment before compression, at most, beside its transactions.
-pub(crate) const LANE_BYTES: usize = 18;
-
 /// What a block takes in its segment before compression, at most.
-const BLOCK_BYTES: usize = 56;
+const BLOCK_BYTES: usize = 58;
 
 /// What a payload has beside lanes and transactions, at most: index and heads of the segments, and the blocks.
 pub(crate) const OVERHEAD_BYTES_MAX: usize =
@@ -153,17 +150,21 @@ impl Payload {
     pub fn of(blocks: &[Arc<SealedBlock>], before: &State, committee: &Committee) -> Self {
         let mut drafts: BTreeMap<RollupId, Draft> = BTreeMap::new();
         let mut rows = Vec::with_capacity(blocks.len());
-        let mut origin = before.l1_origin;
+        let (mut origin, mut cursor) = (before.l1_origin, before.forced_cursor);
         for block in blocks {
             let header = block.header();
             let proposer = committee
                 .index_of(header.proposer)
                 .and_then(|index| u32::try_from(index).ok());
             let is_news = std::mem::replace(&mut origin, header.l1_origin) != header.l1_origin;
+            let forced_to = header.forced_to.unwrap_or(cursor);
+            let forced = forced_to.checked_sub(std::mem::replace(&mut cursor, forced_to));
+            let forced = forced.and_then(|forced| u32::try_from(forced).ok());
             rows.push(SegmentBlock {
                 proposer: proposer.expect("a member proposed the block"),
                 time_ms: header.time_ms,
                 l1_origin: if is_news { vec![header.l1_origin] } else { Vec::new() },
+                forced: forced.expect("a valid block moves the forced cursor on by few"),
             });
             for (body, hashes) in block.lanes() {
                 let draft = drafts.entry(body.lane.rollup).or_default();
@@ -435,6 +436,8 @@ fn block_of(
     let (Some(proposer), Some(l1_origin)) = (proposer, l1_origin) else {
         return Err(PayloadError::Block(height));
     };
+    let forced_to = state.forced_cursor.saturating_add(row.forced.into());
+    let forced_to = Some(forced_to).filter(|_| row.forced > 0);
     let leaves: Vec<B256> = lanes.iter().map(|body| body.lane.leaf()).collect();
     let header = Header {
         network,
@@ -447,6 +450,7 @@ fn block_of(
         l1_origin,
         lanes_root: merkle_root(&leaves),
         state_root: state.root(),
+        forced_to,
     };
     Ok(Block { header, lanes })
 }

@@ -10,7 +10,7 @@ use std::io::Write;
 use alloy_primitives::Bytes;
 use alloy_rlp::{Decodable, RlpDecodable, RlpEncodable};
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
-use fusion_types::limits::TRANSACTION_BYTES_MAX;
+use fusion_types::limits::{FORCED_PER_BLOCK_MAX, TRANSACTION_BYTES_MAX};
 use fusion_types::{DecodeError, Height, L1Origin};
 
 const STORED: u8 = 0;
@@ -76,6 +76,8 @@ pub(crate) struct SegmentBlock {
     pub(crate) time_ms: u64,
     /// Empty where it is the parent's.
     pub(crate) l1_origin: Vec<L1Origin>,
+    /// How many forced transactions it consumes; their place in the queue follows from the blocks before.
+    pub(crate) forced: u32,
 }
 
 /// Why bytes are no segment.
@@ -133,7 +135,10 @@ pub(crate) fn lanes(segment: &[u8], budget: &mut Budget) -> Result<Vec<SegmentLa
 /// The blocks of a batch.
 pub(crate) fn blocks(segment: &[u8], budget: &mut Budget) -> Result<Vec<SegmentBlock>, SegmentError> {
     let raw = unpack(segment, budget)?;
-    list(&raw, budget, |buf, _| SegmentBlock::decode(buf))
+    list(&raw, budget, |buf, _| match SegmentBlock::decode(buf)? {
+        row if row.forced > FORCED_PER_BLOCK_MAX => Err(alloy_rlp::Error::Custom("a block consumes too many")),
+        row => Ok(row),
+    })
 }
 
 fn list<T>(

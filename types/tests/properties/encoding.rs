@@ -2,10 +2,11 @@
 
 use alloy_primitives::{B256, B512, Bytes};
 use alloy_rlp::{Decodable, Encodable};
+use fusion_types::limits::SETTLED_BLOCK_BYTES_MAX;
 use fusion_types::{
     Block, BlockId, Certificate, Committee, CommitteeSignature, Cursor, Epoch, Genesis, Header, Height, L1Origin, Lane,
     LaneBody, MerkleProof, NetworkId, Ordering, Receipt, RollupBlock, RollupConfig, RollupId, RollupKind, Rotation,
-    Round, SealedBlock, State, StreamHead, Validator, ValidatorId, decode_exact, encode,
+    Round, SealedBlock, SettlementConfig, State, StreamHead, Validator, ValidatorId, decode_exact, encode,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -24,18 +25,22 @@ fn number() -> impl Strategy<Value = u64> {
 fn header() -> impl Strategy<Value = Header> {
     let numbers = (number(), number(), number(), number());
     let hashes = (hash(), hash(), hash(), hash(), hash(), hash(), hash());
-    (numbers, hashes).prop_map(|((height, epoch, time_ms, l1), (a, b, c, d, e, f, g))| Header {
-        network: NetworkId(a),
-        height: Height(height),
-        parent: BlockId(b),
-        epoch: Epoch(epoch),
-        committee: c,
-        proposer: ValidatorId(d),
-        time_ms,
-        l1_origin: L1Origin { number: l1, hash: e },
-        lanes_root: f,
-        state_root: g,
-    })
+    let forced_to = proptest::option::of(number());
+    (numbers, hashes, forced_to).prop_map(
+        |((height, epoch, time_ms, l1), (a, b, c, d, e, f, g), forced_to)| Header {
+            network: NetworkId(a),
+            height: Height(height),
+            parent: BlockId(b),
+            epoch: Epoch(epoch),
+            committee: c,
+            proposer: ValidatorId(d),
+            time_ms,
+            l1_origin: L1Origin { number: l1, hash: e },
+            lanes_root: f,
+            state_root: g,
+            forced_to,
+        },
+    )
 }
 
 fn lane() -> impl Strategy<Value = Lane> {
@@ -117,7 +122,32 @@ fn committee() -> impl Strategy<Value = Committee> {
     })
 }
 
+fn rules() -> impl Strategy<Value = SettlementConfig> {
+    let most = SETTLED_BLOCK_BYTES_MAX as u64;
+    let numbers = (1_u64.., number(), 1_u32..=32, 1_u32..=16_384);
+    let times = (1..=most, 1_u64.., 1_u64..);
+    (numbers, hash(), times).prop_map(
+        move |((l1_chain_id, number, forced_per_block, forced_bytes_max), hash, times)| SettlementConfig {
+            l1_chain_id,
+            l1_start: L1Origin { number, hash },
+            forced_per_block,
+            forced_bytes_max,
+            block_bytes_max: most,
+            batch_bytes: times.0,
+            batch_age_ms: times.1,
+            batch_idle_ms: times.2,
+        },
+    )
+}
+
 fn genesis() -> impl Strategy<Value = Genesis> {
+    (genesis_alone(), proptest::option::of(rules())).prop_map(|(genesis, rules)| match rules {
+        Some(rules) => genesis.settling(rules).unwrap(),
+        None => genesis,
+    })
+}
+
+fn genesis_alone() -> impl Strategy<Value = Genesis> {
     let rollups = proptest::collection::btree_map(1..u64::MAX, (any::<bool>(), any::<bool>(), 1..u32::MAX), 0..6);
     ("[a-zA-Z0-9_.-]{1,64}", number(), vec(1_u64..9, 1..5), rollups).prop_map(|(name, time_ms, powers, rollups)| {
         let rollups = rollups.into_iter().map(|(id, (evm, priority, weight))| RollupConfig {
@@ -150,19 +180,22 @@ fn state() -> impl Strategy<Value = State> {
     let streams = proptest::collection::btree_map(number().prop_map(RollupId), (number(), hash()), 0..5);
     let numbers = (number(), number(), number(), number());
     (header(), streams, numbers, rotation(), hash(), hash()).prop_map(
-        |(header, streams, (height, time_ms, forced_cursor, _), rotation, committee, next_committee)| State {
-            height: Height(height),
-            block: header.parent,
-            time_ms,
-            l1_origin: header.l1_origin,
-            streams: streams
-                .into_iter()
-                .map(|(rollup, (next_sequence, head))| (rollup, StreamHead { next_sequence, head }))
-                .collect(),
-            forced_cursor,
-            rotation,
-            committee,
-            next_committee,
+        |(header, streams, (height, time_ms, forced_cursor, forced_taken), rotation, committee, next_committee)| {
+            State {
+                height: Height(height),
+                block: header.parent,
+                time_ms,
+                l1_origin: header.l1_origin,
+                streams: streams
+                    .into_iter()
+                    .map(|(rollup, (next_sequence, head))| (rollup, StreamHead { next_sequence, head }))
+                    .collect(),
+                forced_cursor,
+                forced_taken,
+                rotation,
+                committee,
+                next_committee,
+            }
         },
     )
 }
@@ -234,6 +267,9 @@ proptest! {
         check(&rotation, &damages);
         check(&state, &damages);
         check(&header.l1_origin, &damages);
+        if let Some(rules) = genesis.settlement() {
+            check(rules, &damages);
+        }
         check(&Cursor { rollup: lane.rollup, sequence: lane.first_sequence, head: lane.head }, &damages);
         for rollup in genesis.rollups() {
             check(rollup, &damages);
@@ -355,4 +391,22 @@ fn long_forms_of_short_lengths_and_leading_zeros_are_refused() {
         assert!(decode_exact::<L1Origin>(&bytes).is_err(), "{bytes:02x?}");
     }
     assert_eq!(decode_exact::<L1Origin>(&canonical).unwrap(), value);
+}
+
+#[test]
+fn what_is_left_out_where_it_is_nothing_is_not_written_as_nothing_either() {
+    let network = sample::Network::new(&[1]);
+    let state = encode(&network.state);
+    let mut outer = &state[..];
+    let mut fixed = alloy_rlp::Header::decode_bytes(&mut outer, true).unwrap();
+    let streams = {
+        let mut rest = fixed;
+        alloy_rlp::Header::decode_bytes(&mut rest, true).unwrap();
+        rest
+    };
+    let fixed = alloy_rlp::Header::decode_bytes(&mut fixed, true).unwrap();
+    let with_zero = list(&[&list(&[fixed, &[0x80]].concat())[..], streams].concat());
+    assert!(decode_exact::<State>(&with_zero).is_err());
+    let with_one = list(&[&list(&[fixed, &[0x01]].concat())[..], streams].concat());
+    assert_eq!(decode_exact::<State>(&with_one).unwrap().forced_taken, 1);
 }

@@ -87,6 +87,7 @@ impl Network {
             l1_origin: L1Origin::default(),
             lanes_root: merkle_root(&leaves),
             state_root: self.state.root(),
+            forced_to: None,
         };
         SealedBlock::new(&Block { header, lanes }).unwrap()
     }

@@ -306,6 +306,7 @@ fn create(home: &Path, count: u16, base_port: Option<u16>, wan: Option<&Wan>) ->
             rollup(902, RollupKindJson::Evm, OrderingJson::Priority),
             rollup(1001, RollupKindJson::Opaque, OrderingJson::Fcfs),
         ],
+        settlement: None,
     };
     let genesis = Genesis::try_from(&json).map_err(ExitError::internal)?;
     for (config, validator) in made {

@@ -81,6 +81,7 @@ impl Chain {
             l1_origin: L1Origin::default(),
             lanes_root: merkle_root(&leaves),
             state_root: self.state.root(),
+            forced_to: None,
         };
         let block = Arc::new(SealedBlock::new(&Block { header, lanes }).unwrap());
         let bytes = vote_sign_bytes(

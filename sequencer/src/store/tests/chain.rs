@@ -100,6 +100,7 @@ impl Chain {
                 l1_origin: L1Origin::default(),
                 lanes_root: B256::ZERO,
                 state_root: self.state.root(),
+                forced_to: None,
             },
             lanes: lanes.collect(),
         };

@@ -10,8 +10,8 @@ use super::*;
 mod sample;
 use sample::{Network, payloads};
 
-/// A block's row: proposer, time, L1 origins.
-type Row = (u32, u64, usize);
+/// A block's row: proposer, time, L1 origins, forced transactions.
+type Row = (u32, u64, usize, u32);
 
 /// A lane: height, and its payloads.
 type RawLane = (u64, Vec<Vec<u8>>);
@@ -29,10 +29,11 @@ fn payload(network: &Network, rows: &[Row], streams: &BTreeMap<u64, Vec<RawLane>
     };
     let rows: Vec<SegmentBlock> = rows
         .iter()
-        .map(|(proposer, time_ms, origins)| SegmentBlock {
+        .map(|(proposer, time_ms, origins, forced)| SegmentBlock {
             proposer: *proposer,
             time_ms: *time_ms,
             l1_origin: vec![origin; *origins],
+            forced: *forced,
         })
         .collect();
     let mut segments = vec![segment::pack(&rows)];
@@ -85,7 +86,7 @@ proptest! {
 
     #[test]
     fn what_is_taken_is_what_honest_members_would_post(
-        rows in proptest::collection::vec((0_u32..6, 0_u64..10, 0_usize..3), 0..5),
+        rows in proptest::collection::vec((0_u32..6, 0_u64..10, 0_usize..3, 0_u32..34), 0..5),
         streams in proptest::collection::btree_map(prop_oneof![Just(7_u64), Just(901), Just(903)], lanes(), 0..3),
     ) {
         let mut network = Network::new(&[1, 1, 1, 1]);
