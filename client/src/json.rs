@@ -25,7 +25,7 @@ pub use methods::{
     ReceiptStatusJson, ReceiptsParams, SendSyncParams, StatusJson, StreamJson, Timeout,
 };
 pub use receipt::{CursorJson, MerkleProofJson, ReceiptJson, RollupBlockJson};
-pub use settlement::{BatchJson, L1PlaceJson, NamespaceJson, SettlementJson};
+pub use settlement::{BatchJson, L1PlaceJson, NamespaceJson, PostedJson};
 
 use fusion_types::{CommitteeError, GenesisError, SealError};
 

@@ -11,7 +11,10 @@ use std::sync::Arc;
 
 use fusion_client::json::{EvidenceJson, Hash, PeerJson, StatusJson};
 use fusion_mempool::{PoolTransaction, Reject};
-use fusion_types::{Genesis, RollupId, TxHash};
+use fusion_settlement::records::RecordsReader;
+use fusion_settlement::settler::SettlerView;
+use fusion_settlement::watcher::InboxView;
+use fusion_types::{BatchDomain, Genesis, RollupId, TxHash};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::network::PathStatus;
@@ -42,6 +45,19 @@ pub struct Question {
     pub hash: TxHash,
     /// Takes the answer.
     pub reply: oneshot::Sender<bool>,
+}
+
+/// Settlement as the rest of the node sees it.
+#[derive(Debug)]
+pub struct Settling {
+    /// Where batches count.
+    pub domain: BatchDomain,
+    /// The batches that L1 has finalized.
+    pub records: RecordsReader,
+    /// How settlement stands.
+    pub view: watch::Receiver<Arc<SettlerView>>,
+    /// How the inbox stands.
+    pub l1: watch::Receiver<Arc<InboxView>>,
 }
 
 /// How the node stands. The node thread publishes it a few times per second and at each decision.
@@ -95,6 +111,8 @@ pub struct NodeHandle {
     pub reader: LogReader,
     /// The network.
     pub genesis: Arc<Genesis>,
+    /// Settlement, where this node takes part and its inbox was found.
+    pub settlement: watch::Receiver<Option<Arc<Settling>>>,
 }
 
 /// The node thread's end of a [`NodeHandle`].
@@ -108,6 +126,8 @@ pub struct NodeEnd {
     pub room: Arc<Room>,
     /// Where to publish how the node stands.
     pub status: watch::Sender<Arc<NodeStatus>>,
+    /// Where to show settlement.
+    pub settlement: watch::Sender<Option<Arc<Settling>>>,
 }
 
 impl NodeHandle {
@@ -116,6 +136,7 @@ impl NodeHandle {
         let (submit, submissions) = mpsc::channel(SUBMISSIONS_MAX);
         let (ask, questions) = mpsc::channel(QUESTIONS_MAX);
         let (publish, status) = watch::channel(Arc::new(status));
+        let (show, settlement) = watch::channel(None);
         let room = Arc::new(Room::new(genesis.rollups()));
         let handle = Self {
             submit,
@@ -124,12 +145,14 @@ impl NodeHandle {
             status,
             reader,
             genesis,
+            settlement,
         };
         let end = NodeEnd {
             submissions,
             questions,
             room,
             status: publish,
+            settlement: show,
         };
         (handle, end)
     }

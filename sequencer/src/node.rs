@@ -15,6 +15,9 @@ mod report;
 
 mod serve;
 
+mod settle;
+pub use settle::GUARD_FILE;
+
 mod users;
 
 use std::collections::{BTreeMap, HashMap};

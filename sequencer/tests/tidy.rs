@@ -66,7 +66,14 @@ mod tidy {
         ("evm", &[]),
         (
             "sequencer",
-            &["fusion-types", "fusion-mempool", "fusion-consensus", "fusion-client"],
+            &[
+                "fusion-types",
+                "fusion-mempool",
+                "fusion-consensus",
+                "fusion-client",
+                "fusion-evm",
+                "fusion-settlement",
+            ],
         ),
         (
             "fuzz",

@@ -216,6 +216,19 @@ pub async fn deploy(
     })
 }
 
+/// Sends so many wei to each of these accounts.
+///
+/// # Errors
+/// [`DeployError`]; what was mined before stays.
+pub async fn fund(endpoint: &Endpoint, key: &L1Key, accounts: &[Address], wei: U256) -> Result<(), DeployError> {
+    let progress = &mut |_: usize, _: usize| {};
+    let mut owner = Owner::start(endpoint, key, accounts.len(), progress).await?;
+    let payments = accounts
+        .iter()
+        .map(|account| Request::call(*account, &[]).with_value(wei));
+    owner.send("filling the posters' accounts", payments.collect()).await
+}
+
 /// Registers and approves the members and installs them as the committee of epoch 0. Returns its hash.
 async fn found_committee(
     owner: &mut Owner<'_>,

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{CertificateJson, CursorJson, Data, Hash, HeaderJson, ReceiptJson, RollupBlockJson, SettlementJson};
+use super::{CertificateJson, CursorJson, Data, Hash, HeaderJson, PostedJson, ReceiptJson, RollupBlockJson};
 
 /// A timeout in milliseconds: a JSON number, or the `0x` hex quantity that some wallets send (EIP-7966).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -84,7 +84,7 @@ pub struct ReceiptStatusJson {
     pub receipt: Option<ReceiptJson>,
     /// Its batch on L1, when posted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub settlement: Option<Box<SettlementJson>>,
+    pub settlement: Option<Box<PostedJson>>,
 }
 
 /// Answer of `fusion_getStream`: blocks that continue the stream at the asked place, maybe none.

@@ -120,7 +120,7 @@ pub struct NamespaceJson {
 /// A transaction's batch: where it is on L1, and the proof that the transaction is in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct SettlementJson {
+pub struct PostedJson {
     /// Where the batch is.
     pub l1: L1PlaceJson,
     /// The batch.
@@ -133,7 +133,7 @@ pub struct SettlementJson {
     pub transaction_proof: MerkleProofJson,
 }
 
-impl SettlementJson {
+impl PostedJson {
     /// The JSON of a batch and a membership.
     pub fn new(l1: L1PlaceJson, batch: &Batch, membership: &Membership) -> Self {
         let namespace = &membership.namespace;

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use fusion_consensus::{GuardState, Timeouts};
 use fusion_mempool::PoolLimits;
+use fusion_settlement::settler::INBOX_MAX;
 use fusion_types::{Genesis, Height, LaneHashes, ValidatorId};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -18,6 +19,7 @@ use super::intake::Inboxes;
 use super::record::Recorder;
 use super::report::Reporter;
 use super::serve::Server;
+use super::settle;
 use super::users::UserThreads;
 use super::{EVENTS_PER_TURN, Node, Unsaved};
 use crate::config::Config;
@@ -45,6 +47,7 @@ const BULK_MAX: usize = 1024;
 /// Why it cannot start, or what ended it, with the exit code that says so.
 pub async fn run(config: Config, keys: Keys, genesis: Genesis, stop: watch::Receiver<bool>) -> Result<(), ExitError> {
     let genesis = Arc::new(genesis);
+    let settlement = settle::prepare(&config, &genesis)?;
     let opened = Instant::now();
     let (store, recovered) = Store::open(&config.node.home, &genesis, store_options(&config))
         .map_err(|error| store_error(&config, error))?;
@@ -63,7 +66,16 @@ pub async fn run(config: Config, keys: Keys, genesis: Genesis, stop: watch::Rece
     let network = Arc::new(network);
     let recorder = Recorder::open(config.debug.record.as_deref(), config.debug.record_bytes_max as u64)?;
     let (from, recorded) = (network.clone(), recorder.clone());
-    let inboxes = Inboxes::start(genesis.clone(), from, ordering_out, bodies_out, bulk_out, recorded);
+    let (batches, batches_out) = mpsc::channel(INBOX_MAX);
+    let inboxes = Inboxes::start(
+        genesis.clone(),
+        from,
+        ordering_out,
+        bodies_out,
+        bulk_out,
+        recorded,
+        batches,
+    );
 
     let role = if keys.validator().is_some() {
         "validator"
@@ -80,6 +92,17 @@ pub async fn run(config: Config, keys: Keys, genesis: Genesis, stop: watch::Rece
     let users = UserThreads::start()?;
     let rpc = start_rpc(&users, &config, handle.clone(), metrics.clone(), end_of_node.clone()).await?;
     start_metrics(&config, &handle, &metrics, end_of_node).await?;
+    if let Some(prepared) = settlement {
+        let around = settle::Surroundings {
+            config: config.clone(),
+            genesis: genesis.clone(),
+            reader: reader.clone(),
+            network: network.clone(),
+            inbox: batches_out,
+            shown: end.settlement.clone(),
+        };
+        settle::start(&users, prepared, around);
+    }
 
     let node = Node {
         core,

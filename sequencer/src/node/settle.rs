@@ -1,0 +1,241 @@
+//! The node's part in settlement: which tasks run, with what, and what the rest of the node sees of them.
+//!
+//! They run on the users' threads, at a lower priority than ordering, and nothing waits for them: a node whose L1 is out of
+//! reach, or whose inbox is not what it should be, says so and orders on. Leaves to others: everything about batches
+//! (`fusion-settlement`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use fusion_consensus::Message;
+use fusion_settlement::attestor::AttestorConfig;
+use fusion_settlement::guard::GuardFile;
+use fusion_settlement::l1::{Endpoint, EndpointLimits, L1Key, Password};
+use fusion_settlement::records::Records;
+use fusion_settlement::settler::{self, AttestationKey, OUTBOX_MAX, Ports, Said, SettlerConfig, SettlerView};
+use fusion_settlement::watcher::{self, InboxView, Watcher, WatcherConfig};
+use fusion_types::{BatchDomain, Genesis, SettlementConfig};
+use tokio::sync::{mpsc, watch};
+
+use super::intake::network_class;
+use super::users::UserThreads;
+use crate::config::{Config, Settlement};
+use crate::exit::ExitError;
+use crate::handle::Settling;
+use crate::network::Network;
+use crate::store::LogReader;
+
+/// Longest pause between two looks at an L1 that does not answer.
+const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// An offer that is not certified is repeated so often.
+const REPEAT: Duration = Duration::from_secs(2);
+
+/// The guard's file in the folder of guards.
+pub const GUARD_FILE: &str = "attestations";
+
+/// What is checked before a node starts.
+pub(super) struct Prepared {
+    config: Settlement,
+    rules: SettlementConfig,
+    inbox: Address,
+    endpoints: Vec<Endpoint>,
+    key: Option<L1Key>,
+}
+
+/// Checks what the configuration says about settlement; nothing if it is off.
+///
+/// # Errors
+/// Code 78 naming the key of the configuration.
+pub(super) fn prepare(config: &Config, genesis: &Genesis) -> Result<Option<Prepared>, ExitError> {
+    let settlement = &config.settlement;
+    if !settlement.is_on() {
+        return Ok(None);
+    }
+    let rules = genesis.settlement().copied().ok_or_else(|| {
+        ExitError::config(
+            "settlement.l1: this network's genesis has no settlement; leave it empty (settlement.l1 = [])",
+        )
+    })?;
+    let endpoint = |url: &String| {
+        let endpoint = Endpoint::new(url, EndpointLimits::default());
+        endpoint.map_err(|error| ExitError::config(format_args!("settlement.l1: {error}")))
+    };
+    let path = &settlement.attestation_key;
+    let key = if path.exists() {
+        let key = L1Key::read(path, &Password::None);
+        Some(key.map_err(|error| ExitError::config(format_args!("settlement.attestation_key: {error}")))?)
+    } else {
+        None
+    };
+    Ok(Some(Prepared {
+        inbox: settlement
+            .inbox
+            .parse()
+            .map_err(|error| ExitError::config(format_args!("settlement.inbox: {error}")))?,
+        endpoints: settlement.l1.iter().map(endpoint).collect::<Result<_, _>>()?,
+        config: settlement.clone(),
+        rules,
+        key,
+    }))
+}
+
+/// What settlement takes from the node.
+pub(super) struct Surroundings {
+    /// The node's configuration.
+    pub(super) config: Config,
+    /// The network's genesis.
+    pub(super) genesis: Arc<Genesis>,
+    /// Decided blocks.
+    pub(super) reader: LogReader,
+    /// The mesh.
+    pub(super) network: Arc<Network>,
+    /// What members say about batches.
+    pub(super) inbox: mpsc::Receiver<Said>,
+    /// Where to show what comes of it.
+    pub(super) shown: watch::Sender<Option<Arc<Settling>>>,
+}
+
+/// Starts everything on `threads`. Ends with them.
+pub(super) fn start(threads: &UserThreads, prepared: Prepared, around: Surroundings) {
+    threads.spawn(async move {
+        let name = around.config.node.name.clone();
+        if let Err(reason) = settle(prepared, around).await {
+            tracing::error!(name, reason, "this node does not settle any more; ordering goes on");
+        }
+    });
+}
+
+/// Waits for L1, then runs the settler until it ends.
+async fn settle(prepared: Prepared, around: Surroundings) -> Result<(), String> {
+    let Surroundings {
+        config,
+        genesis,
+        reader,
+        network,
+        inbox,
+        shown,
+    } = around;
+    let facts = wait_for_inbox(&prepared).await;
+    if facts.network != genesis.network() {
+        let (found, own) = (facts.network, genesis.network());
+        return Err(format!(
+            "the inbox {} is of network {found}, not of {own}",
+            prepared.inbox
+        ));
+    }
+    if facts.chain_id != prepared.rules.l1_chain_id {
+        let (found, wanted) = (facts.chain_id, prepared.rules.l1_chain_id);
+        return Err(format!("settlement.l1 is chain {found}, the genesis says {wanted}"));
+    }
+    let domain = BatchDomain {
+        chain_id: facts.chain_id,
+        inbox: prepared.inbox,
+    };
+    let (own, key) = member(&prepared, &config, &domain, &facts.roster)?;
+    let folder = config.node.home.join("settlement");
+    let opened = Records::open(&folder, genesis.network(), &domain, genesis.state());
+    let (records, from) = opened.map_err(|error| error.to_string())?;
+    tracing::info!(inbox = %prepared.inbox, chain = facts.chain_id, batch = from.number, member = own, "settling");
+
+    let (seen, l1) = watch::channel(Arc::new(InboxView::default()));
+    let watcher = WatcherConfig {
+        network: genesis.network(),
+        chain_id: facts.chain_id,
+        inbox: prepared.inbox,
+        from_block: prepared.config.inbox_block as u64,
+        agree: prepared.config.agree,
+        poll: prepared.config.poll,
+    };
+    tokio::spawn(Watcher::new(watcher, prepared.endpoints).run(seen));
+    let (outbox, outgoing) = mpsc::channel(OUTBOX_MAX);
+    tokio::spawn(send_all(outgoing, network));
+    let (publish, view) = watch::channel(Arc::new(SettlerView::default()));
+    shown.send_replace(Some(Arc::new(Settling {
+        domain,
+        records: records.reader(),
+        view,
+        l1: l1.clone(),
+    })));
+    let read = reader.clone();
+    let ports = Ports {
+        blocks: Box::new(move |from, to, bytes| {
+            let blocks = read.range(from, to, bytes).map_err(|error| error.to_string())?;
+            Ok(blocks.iter().map(|decided| decided.block.clone()).collect())
+        }),
+        tip: reader.subscribe(),
+        inbox,
+        outbox,
+        l1,
+        certified: None,
+        view: publish,
+    };
+    let settler = SettlerConfig {
+        network: genesis.network(),
+        committee: Arc::new(genesis.committee().clone()),
+        rule: (&prepared.rules).into(),
+        attestor: AttestorConfig {
+            domain,
+            roster: facts.roster,
+            own,
+            turn: prepared.config.turn,
+            repeat: REPEAT,
+        },
+    };
+    let ended = settler::run(settler, key, records, from, ports).await;
+    ended.map_err(|error| error.to_string())
+}
+
+/// What the inbox is, as soon as an endpoint tells.
+async fn wait_for_inbox(prepared: &Prepared) -> watcher::InboxFacts {
+    let mut pause = prepared.config.poll;
+    loop {
+        for endpoint in &prepared.endpoints {
+            match watcher::facts(endpoint, prepared.inbox).await {
+                Ok(facts) => return facts,
+                Err(reason) => tracing::warn!(endpoint = endpoint.url(), reason, "no inbox yet"),
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RETRY_MAX);
+    }
+}
+
+/// This node's place in the roster, and its key with the guard; neither for a node without a key or a place.
+fn member(
+    prepared: &Prepared,
+    config: &Config,
+    domain: &BatchDomain,
+    roster: &[Address],
+) -> Result<(Option<usize>, Option<AttestationKey>), String> {
+    let Some(signer) = prepared.key.clone() else {
+        return Ok((None, None));
+    };
+    let Some(own) = roster.iter().position(|address| *address == signer.address()) else {
+        tracing::warn!(address = %signer.address(), "the attestation key is no member's: this node signs no batches");
+        return Ok((None, None));
+    };
+    let path = config.storage.guard_dir.join(GUARD_FILE);
+    let guard = GuardFile::open(&path, domain.separator()).map_err(|error| error.to_string())?;
+    let guard = guard.ok_or_else(|| {
+        format!(
+            "storage.guard_dir: {} is missing, which holds what the attestation key signed; if no other copy of the key can \
+             ever sign again, run `fusion guard init --attestations --home {} --from-batch N --i-understand`, where N is one \
+             more than the last batch on L1",
+            path.display(),
+            config.node.home.display()
+        )
+    })?;
+    Ok((Some(own), Some(AttestationKey { signer, guard })))
+}
+
+async fn send_all(mut outgoing: mpsc::Receiver<Said>, network: Arc<Network>) {
+    while let Some(said) = outgoing.recv().await {
+        let message = match said {
+            Said::Offer(offer) => Message::Offer(offer),
+            Said::Attestation(attestation) => Message::Attestation(Box::new(attestation)),
+        };
+        network.broadcast(network_class(message.class()), &message.encode().0);
+    }
+}
