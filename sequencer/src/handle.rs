@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use fusion_client::json::{EvidenceJson, Hash, PeerJson, StatusJson};
 use fusion_mempool::{PoolTransaction, Reject};
+use fusion_settlement::feeder::{PORTIONS_MAX, Wanted};
 use fusion_settlement::records::RecordsReader;
 use fusion_settlement::settler::SettlerView;
 use fusion_settlement::watcher::InboxView;
-use fusion_types::{BatchDomain, Genesis, RollupId, TxHash};
+use fusion_types::{BatchDomain, Genesis, L1Block, RollupId, TxHash};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::network::PathStatus;
@@ -113,6 +114,10 @@ pub struct NodeHandle {
     pub genesis: Arc<Genesis>,
     /// Settlement, where this node takes part and its inbox was found.
     pub settlement: watch::Receiver<Option<Arc<Settling>>>,
+    /// Finalized L1 blocks for the core.
+    pub l1: mpsc::Sender<Vec<L1Block>>,
+    /// Which of them it wants.
+    pub l1_wanted: watch::Receiver<Option<Wanted>>,
 }
 
 /// The node thread's end of a [`NodeHandle`].
@@ -128,6 +133,10 @@ pub struct NodeEnd {
     pub status: watch::Sender<Arc<NodeStatus>>,
     /// Where to show settlement.
     pub settlement: watch::Sender<Option<Arc<Settling>>>,
+    /// Finalized L1 blocks; capacity [`PORTIONS_MAX`] portions.
+    pub l1: mpsc::Receiver<Vec<L1Block>>,
+    /// Where to say which are wanted.
+    pub l1_wanted: watch::Sender<Option<Wanted>>,
 }
 
 impl NodeHandle {
@@ -137,6 +146,8 @@ impl NodeHandle {
         let (ask, questions) = mpsc::channel(QUESTIONS_MAX);
         let (publish, status) = watch::channel(Arc::new(status));
         let (show, settlement) = watch::channel(None);
+        let (l1, l1_out) = mpsc::channel(PORTIONS_MAX);
+        let (want, l1_wanted) = watch::channel(None);
         let room = Arc::new(Room::new(genesis.rollups()));
         let handle = Self {
             submit,
@@ -146,6 +157,8 @@ impl NodeHandle {
             reader,
             genesis,
             settlement,
+            l1,
+            l1_wanted,
         };
         let end = NodeEnd {
             submissions,
@@ -153,6 +166,8 @@ impl NodeHandle {
             room,
             status: publish,
             settlement: show,
+            l1: l1_out,
+            l1_wanted: want,
         };
         (handle, end)
     }

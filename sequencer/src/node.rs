@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fusion_consensus::{Message, PeerId, Recipient};
+use fusion_settlement::feeder::Wanted;
 use fusion_types::{DecidedBlock, RollupId, TxHash};
 use tokio::sync::{oneshot, watch};
 
@@ -170,6 +171,7 @@ impl Node {
                     let _ = question.reply.send(self.core.is_pooled(question.rollup, &question.hash));
                 }
                 Some(inbound) = inboxes.bulk.recv() => self.receive(inbound, &mut events, &mut credits),
+                Some(blocks) = end.l1.recv() => events.push(Event::L1(blocks)),
                 () = tokio::time::sleep_until(wake_at) => {}
             }
             self.gather(&mut inboxes, &mut end, &mut events, &mut credits);
@@ -178,12 +180,23 @@ impl Node {
             let actions = self.core.turn(now, events);
             // Before the answers: what they let go of is counted here.
             let (waiting, most) = self.core.backlog(now);
+            self.want_l1(&end);
             end.room.set(waiting, most, |rollup| self.core.has_share(rollup, most));
             self.carry_out(actions)?;
             drop(credits);
             self.evidence.save(&self.core);
             self.reporter.publish(&self.core, &self.network, &end.status);
         }
+    }
+
+    /// Says from where the core wants to be fed with L1 blocks.
+    fn want_l1(&self, end: &NodeEnd) {
+        let wanted = self.core.l1_wanted().map(|wanted| Wanted {
+            block: wanted.block,
+            item: wanted.item,
+        });
+        end.l1_wanted
+            .send_if_modified(|shown| std::mem::replace(shown, wanted) != wanted);
     }
 
     /// Takes what else waits, up to the limit of a turn, so that one flush serves all of it.

@@ -16,6 +16,7 @@ mod openrpc;
 mod params;
 mod receipts;
 mod server;
+mod settled;
 mod submit;
 mod subscribe;
 

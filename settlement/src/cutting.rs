@@ -49,6 +49,8 @@ pub struct Cutting {
     state: State,
     open: Vec<Arc<SealedBlock>>,
     open_bytes: u64,
+    /// The forced queue's word after the last item that the open batch consumes; zero if it consumes none.
+    forced_hash: B256,
 }
 
 impl Cutting {
@@ -64,6 +66,7 @@ impl Cutting {
             state: from.state,
             open: Vec::new(),
             open_bytes: 0,
+            forced_hash: B256::ZERO,
         }
     }
 
@@ -86,11 +89,12 @@ impl Cutting {
         }
     }
 
-    /// Takes the next decided block; the batches that are complete with it, in order.
+    /// Takes the next decided block; the batches that are complete with it, in order. `forced_word`: of a block that
+    /// consumes forced items, the queue's word after the last of them.
     ///
     /// # Errors
     /// [`ApplyError`] when it is not the next block: then nothing has changed.
-    pub fn push(&mut self, block: Arc<SealedBlock>) -> Result<Vec<CutBatch>, ApplyError> {
+    pub fn push(&mut self, block: Arc<SealedBlock>, forced_word: Option<B256>) -> Result<Vec<CutBatch>, ApplyError> {
         let mut state = self.state.clone();
         state.apply(block.block(), block.id(), &self.committee)?;
         // There is one epoch so far.
@@ -102,17 +106,20 @@ impl Cutting {
             if *range.end() == height
                 && let Some((block, state)) = waiting.take()
             {
-                self.take(block, state, facts.bytes);
+                self.take(block, state, facts.bytes, forced_word);
             }
             complete.extend(self.close());
         }
         if let Some((block, state)) = waiting {
-            self.take(block, state, facts.bytes);
+            self.take(block, state, facts.bytes, forced_word);
         }
         Ok(complete)
     }
 
-    fn take(&mut self, block: Arc<SealedBlock>, state: State, bytes: u64) {
+    fn take(&mut self, block: Arc<SealedBlock>, state: State, bytes: u64, forced_word: Option<B256>) {
+        if block.header().forced_to.is_some() {
+            self.forced_hash = forced_word.unwrap_or_default();
+        }
         self.state = state;
         self.open.push(block);
         self.open_bytes = self.open_bytes.saturating_add(bytes);
@@ -134,7 +141,7 @@ impl Cutting {
             namespaces: contents.root(),
             l1_origin: last.header().l1_origin,
             forced_to: self.state.forced_cursor,
-            forced_hash: B256::ZERO,
+            forced_hash: std::mem::take(&mut self.forced_hash),
             next_committee: B256::ZERO,
             faults: B256::ZERO,
         };

@@ -5,7 +5,7 @@
 //! - [`cutting`] (pure): a node's decided blocks into batches, one after the other;
 //! - [`attestor`] (pure): who makes a batch's bytes, who signs them, when it is enough;
 //! - [`guard`]: what the attestation key signed; [`data`]: what bytes hash to on L1;
-//! - [`watcher`]: what stands on L1; [`records`]: the batches that L1 has finalized;
+//! - [`watcher`]: what stands on L1; [`feeder`]: finalized L1 blocks for consensus; [`records`]: the batches that L1 has finalized;
 //! - [`settler`]: the task that owns all of these.
 //!
 //! Below them: [`contracts`], the contracts of `contracts/` encoded and decoded; [`l1`], one node of L1, and a key;
@@ -20,6 +20,7 @@ pub mod attestor;
 pub mod data;
 pub mod guard;
 
+pub mod feeder;
 pub mod records;
 pub mod settler;
 pub mod watcher;

@@ -151,6 +151,8 @@ struct Settler {
     waiting: VecDeque<Output>,
     started: Instant,
     view: SettlerView,
+    /// The next block consumes a forced item that L1 does not show yet.
+    is_waiting_for_l1: bool,
 }
 
 /// Settles until the tip's or L1's sender is gone.
@@ -183,6 +185,7 @@ pub async fn run(
             settled: height,
             ..SettlerView::default()
         },
+        is_waiting_for_l1: false,
     };
     settler.run().await
 }
@@ -192,7 +195,7 @@ impl Settler {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let may_cut = self.batches.len() < BATCHES_MAX && self.view.diverged.is_none();
+            let may_cut = self.batches.len() < BATCHES_MAX && self.view.diverged.is_none() && !self.is_waiting_for_l1;
             let has_blocks = *self.ports.tip.borrow() >= self.cutting.next_height();
             tokio::select! {
                 said = self.ports.inbox.recv() => match said {
@@ -231,9 +234,22 @@ impl Settler {
         if blocks.is_empty() {
             return Err(error(from, "it is decided and not in the log".to_owned()));
         }
+        let l1 = self.ports.l1.borrow().clone();
         for block in blocks {
             let height = block.header().height;
-            let complete = self.cutting.push(block).map_err(|why| error(height, why.to_string()))?;
+            let word = block.header().forced_to.map(|to| {
+                let last = to.checked_sub(1).and_then(|last| u32::try_from(last).ok());
+                last.and_then(|last| l1.forced.get(&last).copied())
+            });
+            if word == Some(None) {
+                // The network knows of a forced item that this node's endpoints do not show yet.
+                self.is_waiting_for_l1 = true;
+                break;
+            }
+            let complete = self
+                .cutting
+                .push(block, word.flatten())
+                .map_err(|why| error(height, why.to_string()))?;
             for batch in complete {
                 self.view.cut = batch.batch.last_height;
                 self.batches.push_back(batch);
@@ -356,6 +372,7 @@ impl Settler {
     /// L1 moved: what is posted is not wanted any more, what is final goes to the records.
     fn l1_changed(&mut self) -> Result<(), SettlerError> {
         let l1 = self.ports.l1.borrow_and_update().clone();
+        self.is_waiting_for_l1 = false;
         for post in l1.posts.values() {
             let cut = self.batches.iter().find(|cut| cut.batch.number == post.number);
             if let Some(cut) = cut.filter(|cut| cut.hash != post.batch) {

@@ -10,21 +10,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_eips::{BlockId, BlockNumberOrTag};
-use alloy_primitives::{Address, B256, Bytes, keccak256};
+use alloy_primitives::{Address, B256, keccak256};
 use alloy_rpc_types_eth::{Filter, Log};
 use alloy_sol_types::{SolCall, SolEvent};
 use fusion_types::{Batch, NetworkId};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use crate::contracts::BatchInbox;
-use crate::l1::{Endpoint, EndpointError, L1Block};
+use crate::l1::{Endpoint, EndpointError, L1Block, Panel, PollError};
 
 /// L1 blocks whose logs are asked for in one go.
 const LOG_BLOCKS: u64 = 2_000;
 
 /// Final batches that the view keeps, for whoever has not cut them yet.
 const FINAL_POSTS_MAX: usize = 512;
+
+/// Words of forced items that the view keeps: what waits on L1 at a time, several times over.
+const FORCED_MAX: usize = 4_096;
 
 /// A failing poll waits this many times as long before the next, at most.
 const BACKOFF_MAX: u32 = 16;
@@ -40,8 +42,6 @@ pub struct WatcherConfig {
     pub inbox: Address,
     /// The first block whose logs matter.
     pub from_block: u64,
-    /// How many endpoints must agree.
-    pub agree: usize,
     /// How often to ask.
     pub poll: Duration,
 }
@@ -76,57 +76,34 @@ pub struct InboxView {
     pub next_final: u64,
     /// The last batches: all that are not final, and final ones that were read lately.
     pub posts: BTreeMap<u64, Post>,
+    /// The words of the last forced items that are final, by their place in the queue.
+    pub forced: BTreeMap<u32, B256>,
     /// When the last poll with an answer ended well: counted, so that who waits sees that time passes.
     pub polls: u64,
-}
-
-/// Why a poll told nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum PollError {
-    /// Too few endpoints answered, or they said different things.
-    #[error("{what}: {agreed} of {asked} endpoints agree, {needed} must; {errors}")]
-    Disagree {
-        /// What was asked.
-        what: &'static str,
-        /// The most that said the same.
-        agreed: usize,
-        /// How many were asked.
-        asked: usize,
-        /// How many must.
-        needed: usize,
-        /// What those said that did not answer.
-        errors: String,
-    },
-    /// An answer that no inbox gives.
-    #[error("the inbox {inbox} answered what no inbox answers: {what}")]
-    Inbox {
-        /// Its address.
-        inbox: Address,
-        /// What is wrong.
-        what: String,
-    },
 }
 
 /// See the file's head.
 #[derive(Debug)]
 pub struct Watcher {
     config: WatcherConfig,
-    endpoints: Vec<Endpoint>,
+    panel: Panel,
     /// The logs up to here are read and final.
     read_to: u64,
     finals: BTreeMap<u64, Post>,
+    forced: BTreeMap<u32, B256>,
     next_final: u64,
     polls: u64,
 }
 
 impl Watcher {
     /// Watches by these endpoints.
-    pub fn new(config: WatcherConfig, endpoints: Vec<Endpoint>) -> Self {
+    pub fn new(config: WatcherConfig, panel: Panel) -> Self {
         Self {
             read_to: config.from_block.saturating_sub(1),
             config,
-            endpoints,
+            panel,
             finals: BTreeMap::new(),
+            forced: BTreeMap::new(),
             next_final: 0,
             polls: 0,
         }
@@ -164,13 +141,17 @@ impl Watcher {
     /// # Errors
     /// [`PollError`] when enough endpoints do not agree.
     pub async fn poll(&mut self) -> Result<InboxView, PollError> {
-        let head = self.block(BlockNumberOrTag::Latest, "the latest block").await?;
-        let finalized = self.block(BlockNumberOrTag::Finalized, "the finalized block").await?;
+        let head = self.panel.block(BlockNumberOrTag::Latest, "the latest block").await?;
+        let finalized = self
+            .panel
+            .block(BlockNumberOrTag::Finalized, "the finalized block")
+            .await?;
         let next = self.next_number(head).await?;
         while self.read_to < finalized.number {
             let to = finalized.number.min(self.read_to.saturating_add(LOG_BLOCKS));
-            let posts = self.posts(self.read_to + 1, to).await?;
-            self.finals.extend(posts.into_iter().map(|post| (post.number, post)));
+            let events = self.events(self.read_to + 1, to).await?;
+            self.finals.extend(events.posts);
+            self.forced.extend(events.forced);
             self.read_to = to;
         }
         if let Some((last, _)) = self.finals.last_key_value() {
@@ -180,11 +161,14 @@ impl Watcher {
         let mut from = self.read_to + 1;
         while from <= head.number {
             let to = head.number.min(from.saturating_add(LOG_BLOCKS - 1));
-            posts.extend(self.posts(from, to).await?.into_iter().map(|post| (post.number, post)));
+            posts.extend(self.events(from, to).await?.posts);
             from = to + 1;
         }
         while self.finals.len() > FINAL_POSTS_MAX {
             self.finals.pop_first();
+        }
+        while self.forced.len() > FORCED_MAX {
+            self.forced.pop_first();
         }
         self.polls += 1;
         Ok(InboxView {
@@ -193,122 +177,59 @@ impl Watcher {
             next,
             next_final: self.next_final,
             posts,
+            forced: self.forced.clone(),
             polls: self.polls,
         })
     }
 
-    /// The newest block that enough endpoints have: of their tags the lowest that enough reach, and there their hashes.
-    async fn block(&self, tag: BlockNumberOrTag, what: &'static str) -> Result<L1Block, PollError> {
-        let answers = self.ask(move |endpoint| async move { endpoint.block(tag).await }).await;
-        let mut numbers: Vec<u64> = answers
-            .iter()
-            .filter_map(|answer| answer.as_ref().ok()?.map(|block| block.number))
-            .collect();
-        numbers.sort_unstable_by(|a, b| b.cmp(a));
-        let Some(number) = numbers.get(self.config.agree.saturating_sub(1)).copied() else {
-            return Err(self.disagree(what, numbers.len(), &answers));
-        };
-        let at = BlockNumberOrTag::Number(number);
-        let blocks = self.ask(move |endpoint| async move { endpoint.block(at).await }).await;
-        self.agreed(what, blocks)?.ok_or_else(|| PollError::Inbox {
-            inbox: self.config.inbox,
-            what: format!("block {number} is there and is not"),
-        })
-    }
-
     async fn next_number(&self, head: L1Block) -> Result<u64, PollError> {
-        let (inbox, at) = (self.config.inbox, BlockId::hash(head.hash));
-        let data = Bytes::from(BatchInbox::cursorCall {}.abi_encode());
-        let call = move |endpoint: Endpoint| {
-            let data = data.clone();
-            async move { endpoint.call(inbox, data, at).await }
-        };
-        let answer = self.agreed("the inbox's cursor", self.ask(call).await)?;
-        let cursor = BatchInbox::cursorCall::abi_decode_returns(&answer);
-        let cursor = cursor.map_err(|error| PollError::Inbox {
-            inbox,
-            what: error.to_string(),
-        })?;
+        let cursor = self.panel.cursor(self.config.inbox, head).await?;
         Ok(u64::from(cursor.nextNumber))
     }
 
-    /// The batches posted in a range of blocks.
-    async fn posts(&self, from: u64, to: u64) -> Result<Vec<Post>, PollError> {
+    /// What the inbox says of a range of blocks.
+    async fn events(&self, from: u64, to: u64) -> Result<Events, PollError> {
+        let (inbox, network) = (self.config.inbox, self.config.network);
         let filter = Filter::new()
-            .address(self.config.inbox)
-            .event_signature(BatchInbox::BatchPosted::SIGNATURE_HASH)
+            .address(inbox)
+            .event_signature(vec![
+                BatchInbox::BatchPosted::SIGNATURE_HASH,
+                BatchInbox::ForcedEnqueued::SIGNATURE_HASH,
+            ])
             .from_block(from)
             .to_block(to);
-        let network = self.config.network;
-        let inbox = self.config.inbox;
-        let ask = move |endpoint: Endpoint| {
-            let filter = filter.clone();
-            async move {
-                let logs = endpoint.logs(&filter).await?;
-                Ok(logs
-                    .iter()
-                    .map(|log| post_of(log, inbox, from, to, network))
-                    .collect::<Result<Vec<_>, _>>())
-            }
-        };
-        let posts = self.agreed("the batches posted", self.ask(ask).await)?;
-        posts.map_err(|what| PollError::Inbox { inbox, what })
-    }
-
-    /// Asks all endpoints at the same time.
-    async fn ask<T, F>(&self, question: impl Fn(Endpoint) -> F) -> Vec<Result<T, EndpointError>>
-    where
-        T: Send + 'static,
-        F: Future<Output = Result<T, EndpointError>> + Send + 'static,
-    {
-        let mut asked = JoinSet::new();
-        for endpoint in &self.endpoints {
-            asked.spawn(question(endpoint.clone()));
-        }
-        asked.join_all().await
-    }
-
-    /// What enough of them say.
-    fn agreed<T: PartialEq + Clone>(
-        &self,
-        what: &'static str,
-        answers: Vec<Result<T, EndpointError>>,
-    ) -> Result<T, PollError> {
-        let said: Vec<&T> = answers.iter().filter_map(|answer| answer.as_ref().ok()).collect();
-        let votes = |value: &T| said.iter().filter(|other| **other == value).count();
-        match said.iter().max_by_key(|value| votes(value)) {
-            Some(value) if votes(value) >= self.config.agree => Ok((*value).clone()),
-            best => Err(self.disagree(what, best.map_or(0, |value| votes(value)), &answers)),
-        }
-    }
-
-    fn disagree<T>(&self, what: &'static str, agreed: usize, answers: &[Result<T, EndpointError>]) -> PollError {
-        let errors = answers.iter().filter_map(|answer| answer.as_ref().err());
-        let errors: Vec<String> = errors.map(ToString::to_string).collect();
-        PollError::Disagree {
-            what,
-            agreed,
-            asked: answers.len(),
-            needed: self.config.agree,
-            errors: if errors.is_empty() {
-                "all answered".to_owned()
+        let logs = self.panel.logs("the inbox's logs", filter, from, to).await?;
+        let mut events = Events::default();
+        for log in &logs {
+            let failed = |what| PollError::Contract { address: inbox, what };
+            if log.topic0() == Some(&BatchInbox::ForcedEnqueued::SIGNATURE_HASH) {
+                events.forced.extend([forced_of(log).map_err(failed)?]);
             } else {
-                errors.join("; ")
-            },
+                let post = post_of(log, network).map_err(failed)?;
+                events.posts.insert(post.number, post);
+            }
         }
+        Ok(events)
     }
 }
 
+/// What the inbox said in a range of blocks.
+#[derive(Debug, Default)]
+struct Events {
+    posts: BTreeMap<u64, Post>,
+    forced: BTreeMap<u32, B256>,
+}
+
+/// Place and word of a forced item.
+fn forced_of(log: &Log) -> Result<(u32, B256), String> {
+    let event = BatchInbox::ForcedEnqueued::decode_log(&log.inner).map_err(|error| error.to_string())?;
+    Ok((event.index, event.accumulator))
+}
+
 /// The batch of a log; what is wrong with it if it is none.
-fn post_of(log: &Log, inbox: Address, from: u64, to: u64, network: NetworkId) -> Result<Post, String> {
+fn post_of(log: &Log, network: NetworkId) -> Result<Post, String> {
     let missing = || "a log without its block or transaction".to_owned();
     let block = log.block_number.ok_or_else(missing)?;
-    if log.address() != inbox || block < from || block > to {
-        return Err(format!(
-            "a log of {} in block {block}, asked for {from} to {to}",
-            log.address()
-        ));
-    }
     let event = BatchInbox::BatchPosted::decode_log(&log.inner).map_err(|error| error.to_string())?;
     let (header, number) = (&event.header, event.number);
     // The parent and the accumulator are no part of the posted header; the hash stands in the event.

@@ -60,7 +60,7 @@ pub const NETWORK_NAME_BYTES_MAX: usize = 64;
 pub const FORCED_PER_BLOCK_MAX: u32 = 32;
 
 /// Largest forced transaction, in bytes: what the contract takes.
-pub const FORCED_BYTES_MAX: u32 = 32 * 1024;
+pub const FORCED_BYTES_MAX: u32 = 16 * 1024;
 
 /// What a lane takes in a batch beside its transactions before compression, at most, in bytes.
 pub const BATCH_LANE_BYTES: usize = 18;
@@ -88,6 +88,11 @@ const _: () = assert!(
     TRANSACTION_BYTES_MAX + TRANSACTION_OVERHEAD_BYTES + BATCH_LANE_BYTES < SETTLED_BLOCK_BYTES_MAX
         && FORCED_BYTES_MAX as usize <= TRANSACTION_BYTES_MAX,
     "a settling network's block holds the largest transaction"
+);
+const _: () = assert!(
+    FORCED_PER_BLOCK_MAX as usize * (FORCED_BYTES_MAX as usize + TRANSACTION_OVERHEAD_BYTES + BATCH_LANE_BYTES)
+        <= SETTLED_BLOCK_BYTES_MAX,
+    "a settling network's block holds all that it may have to carry for L1"
 );
 const _: () = assert!(BENCH_HEIGHTS_BASE < BENCH_HEIGHTS_MAX);
 const _: () = assert!(BLOCK_TRANSACTIONS_MAX < 1 << MERKLE_DEPTH_MAX);

@@ -145,7 +145,7 @@ mod tests {
             |rules| rules.forced_per_block = 0,
             |rules| rules.forced_per_block = 33,
             |rules| rules.forced_bytes_max = 0,
-            |rules| rules.forced_bytes_max = 32_769,
+            |rules| rules.forced_bytes_max = 16_385,
             |rules| rules.block_bytes_max += 1,
             |rules| rules.batch_bytes = 0,
             |rules| rules.batch_bytes += 1,

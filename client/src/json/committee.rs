@@ -156,7 +156,7 @@ pub struct SettlementJson {
     pub l1_start: L1OriginJson,
     /// Most forced transactions that one block consumes, up to 32.
     pub forced_per_block: u32,
-    /// A forced transaction of more bytes is consumed and not carried; up to 32,768.
+    /// A forced transaction of more bytes is consumed and not carried; up to 16,384.
     pub forced_bytes_max: u32,
     /// Most bytes of one block's content, up to 640,000: six blobs must hold it.
     pub block_bytes_max: u64,

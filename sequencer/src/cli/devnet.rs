@@ -23,13 +23,16 @@ use super::{lock, print};
 use crate::exit::{Exit, ExitError};
 
 mod child;
+mod founding;
 mod home;
+mod l1;
 mod probe;
 mod report;
 mod wan;
 
 use child::Child;
 use home::{Home, Plan};
+use l1::{L1, L1Choice, L1Json};
 use probe::Meter;
 
 /// Longest wait until every node has a decided block.
@@ -69,6 +72,12 @@ pub(super) struct DevnetArgs {
     /// Put a region's distance between the nodes: 4-eu-us, 4-global, 7-global, 10-global, or a file with a table.
     #[arg(long, value_name = "NAME|FILE", value_parser = Wan::find)]
     wan: Option<Wan>,
+    /// The L1 that a new network settles on: embedded, anvil, the address of one, or none.
+    #[arg(long, value_name = "L1", default_value = "embedded")]
+    l1: L1Choice,
+    /// File with the key of the account that deploys the contracts on an L1 given by its address: 32 bytes in hex.
+    #[arg(long, value_name = "FILE")]
+    l1_key: Option<PathBuf>,
     /// Print one line of JSON when ready, and nothing else.
     #[arg(long)]
     json: bool,
@@ -85,6 +94,9 @@ struct Ready<'a> {
     rollups: &'a [RollupJson],
     #[serde(skip_serializing_if = "Option::is_none")]
     wan: Option<ReadyWan<'a>>,
+    /// Where the network settles, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    l1: Option<&'a L1Json>,
 }
 
 /// The network between the nodes, and where its relay takes orders: see `fusion relay --help`.
@@ -111,13 +123,13 @@ struct ReadyNode<'a> {
 pub(super) fn run(args: &DevnetArgs) -> Result<(), ExitError> {
     let started = Instant::now();
     let mut home = Home::open(args.home.as_deref(), args.keep)?;
-    let plan = Plan::load_or_create(home.path(), args.nodes, args.base_port, args.wan.as_ref())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| ExitError::new(Exit::Io, format_args!("cannot start: {error}")))?;
+    let (plan, settling) = runtime.block_on(prepare(home.path(), args))?;
     let result = runtime.block_on(async {
-        let mut devnet = Devnet::start(&plan, args)?;
+        let mut devnet = Devnet::start(&plan, settling, args)?;
         let result = devnet.run(started).await;
         devnet.stop().await;
         if devnet.somebody_runs() {
@@ -133,9 +145,44 @@ pub(super) fn run(args: &DevnetArgs) -> Result<(), ExitError> {
     result
 }
 
+/// Where a network settles.
+struct Settles {
+    json: L1Json,
+    /// Ours, for as long as the network runs; none if it is somebody else's, or was lost at the last stop.
+    _l1: Option<L1>,
+    /// Whether it is there.
+    is_there: bool,
+}
+
+/// Makes or loads the network, and its L1.
+async fn prepare(home: &Path, args: &DevnetArgs) -> Result<(Plan, Option<Settles>), ExitError> {
+    let load = |rules| Plan::load_or_create(home, args.nodes, args.base_port, args.wan.as_ref(), rules);
+    if home::exists(home) {
+        let json = L1Json::load(home)?;
+        let settles = json.map(|json| Settles {
+            is_there: !json.is_ours,
+            json,
+            _l1: None,
+        });
+        return Ok((load(None)?, settles));
+    }
+    let Some(l1) = L1::start(&args.l1, args.l1_key.as_deref()).await? else {
+        return Ok((load(None)?, None));
+    };
+    let plan = load(Some(&l1.rules().await?))?;
+    let json = founding::found(&plan, &l1).await?;
+    let settles = Settles {
+        json,
+        _l1: Some(l1),
+        is_there: true,
+    };
+    Ok((plan, Some(settles)))
+}
+
 /// A running network.
 struct Devnet<'a> {
     plan: &'a Plan,
+    settles: Option<Settles>,
     children: Vec<Member>,
     relay: Option<Relay>,
     json: bool,
@@ -154,19 +201,22 @@ enum Member {
 }
 
 impl<'a> Devnet<'a> {
-    fn start(plan: &'a Plan, args: &DevnetArgs) -> Result<Self, ExitError> {
+    fn start(plan: &'a Plan, settles: Option<Settles>, args: &DevnetArgs) -> Result<Self, ExitError> {
         let json = args.json;
         let listening = plan.nodes.iter().map(|node| (node.name.clone(), node.p2p));
         let relay = match &plan.between {
             Some(between) => Some(between.start(listening.collect())?),
             None => None,
         };
+        let lost = settles.as_ref().is_some_and(|settles| !settles.is_there);
+        let overrides: &[&str] = if lost { &["settlement.l1=[]"] } else { &[] };
         let children = plan
             .nodes
             .iter()
-            .map(|node| Child::start(node).map(|child| Member::Ours(Box::new(child))));
+            .map(|node| Child::start(node, overrides).map(|child| Member::Ours(Box::new(child))));
         Ok(Self {
             plan,
+            settles,
             stops: Stops::new(args.die_with_parent)?,
             children: children.collect::<Result<_, _>>()?,
             relay,
@@ -262,6 +312,11 @@ impl<'a> Devnet<'a> {
             genesis: &self.plan.genesis,
             nodes: nodes.collect(),
             rollups: &self.plan.rollups,
+            l1: self
+                .settles
+                .as_ref()
+                .filter(|settles| settles.is_there)
+                .map(|settles| &settles.json),
             wan: between.map(|between| ReadyWan {
                 table: &between.table,
                 control: self.relay.as_ref().and_then(|relay| relay.control),

@@ -10,12 +10,13 @@ use std::time::Duration;
 use alloy_primitives::Address;
 use fusion_consensus::Message;
 use fusion_settlement::attestor::AttestorConfig;
+use fusion_settlement::feeder::{self, Wanted};
 use fusion_settlement::guard::GuardFile;
-use fusion_settlement::l1::{Endpoint, EndpointLimits, L1Key, Password};
+use fusion_settlement::l1::{Endpoint, EndpointLimits, L1Key, Panel, Password};
 use fusion_settlement::records::Records;
 use fusion_settlement::settler::{self, AttestationKey, OUTBOX_MAX, Ports, Said, SettlerConfig, SettlerView};
 use fusion_settlement::watcher::{self, InboxView, Watcher, WatcherConfig};
-use fusion_types::{BatchDomain, Genesis, SettlementConfig};
+use fusion_types::{BatchDomain, Genesis, L1Block, SettlementConfig};
 use tokio::sync::{mpsc, watch};
 
 use super::intake::network_class;
@@ -95,6 +96,8 @@ pub(super) struct Surroundings {
     pub(super) inbox: mpsc::Receiver<Said>,
     /// Where to show what comes of it.
     pub(super) shown: watch::Sender<Option<Arc<Settling>>>,
+    /// Finalized L1 blocks for the core, and which it wants.
+    pub(super) l1: (mpsc::Sender<Vec<L1Block>>, watch::Receiver<Option<Wanted>>),
 }
 
 /// Starts everything on `threads`. Ends with them.
@@ -116,6 +119,7 @@ async fn settle(prepared: Prepared, around: Surroundings) -> Result<(), String> 
         network,
         inbox,
         shown,
+        l1: (core, wanted),
     } = around;
     let facts = wait_for_inbox(&prepared).await;
     if facts.network != genesis.network() {
@@ -145,10 +149,12 @@ async fn settle(prepared: Prepared, around: Surroundings) -> Result<(), String> 
         chain_id: facts.chain_id,
         inbox: prepared.inbox,
         from_block: prepared.config.inbox_block as u64,
-        agree: prepared.config.agree,
         poll: prepared.config.poll,
     };
-    tokio::spawn(Watcher::new(watcher, prepared.endpoints).run(seen));
+    let panel = Panel::new(prepared.endpoints, prepared.config.agree);
+    tokio::spawn(Watcher::new(watcher, panel.clone()).run(seen));
+    let poll = prepared.config.poll;
+    tokio::spawn(feeder::run(panel, prepared.inbox, poll, l1.clone(), wanted, core));
     let (outbox, outgoing) = mpsc::channel(OUTBOX_MAX);
     tokio::spawn(send_all(outgoing, network));
     let (publish, view) = watch::channel(Arc::new(SettlerView::default()));

@@ -17,6 +17,7 @@ use super::errors;
 use super::openrpc;
 use super::receipts::receipt_at;
 use super::server::Connection;
+use super::settled::posted;
 use super::{Rpc, params, submit, subscribe};
 use crate::store::{LogReader, StoreError};
 
@@ -117,7 +118,7 @@ pub(super) fn rollup_of(method: &str, extensions: &Extensions, given: Option<u64
 }
 
 /// The right to make a large answer.
-async fn heavy(rpc: &Rpc) -> Answer<tokio::sync::SemaphorePermit<'_>> {
+pub(super) async fn heavy(rpc: &Rpc) -> Answer<tokio::sync::SemaphorePermit<'_>> {
     rpc.0.heavy.acquire().await.map_err(|_| errors::stopping())
 }
 
@@ -212,6 +213,10 @@ async fn get_receipt(rpc: &Rpc, params: &Params<'_>, extensions: &Extensions) ->
         let receipt = receipt_at(rpc, rollup, place).await?;
         let mut found = answer(ReceiptStatus::Final, Some(ReceiptJson::from(&receipt)));
         found.height = found.height.max(place.height.0);
+        if let Some((status, posted)) = posted(rpc, &receipt).await? {
+            found.status = status;
+            found.settlement = Some(Box::new(posted));
+        }
         return Ok(found);
     }
     match waiting {

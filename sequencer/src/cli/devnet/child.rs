@@ -27,7 +27,8 @@ pub(super) struct Child {
 }
 
 impl Child {
-    pub(super) fn start(node: &Node) -> Result<Self, ExitError> {
+    /// Starts it; `overrides` are given to `--set`.
+    pub(super) fn start(node: &Node, overrides: &[&str]) -> Result<Self, ExitError> {
         let log = node.log();
         let open = || File::options().create(true).append(true).open(&log);
         let failed = |error: &std::io::Error| ExitError::io("write", &log, error);
@@ -35,6 +36,7 @@ impl Child {
         let mut process = Command::new(&binary)
             .args(["start", "--die-with-parent", "--home"])
             .arg(&node.home)
+            .args(overrides.iter().flat_map(|text| ["--set", text]))
             .stdin(Stdio::piped())
             .stdout(open().map_err(|error| failed(&error))?)
             .stderr(open().map_err(|error| failed(&error))?)

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
 use fusion_client::json::{GenesisJson, GenesisValidatorJson, Hash, OrderingJson, RollupJson, RollupKindJson};
-use fusion_types::{Genesis, Height, ValidatorId};
+use fusion_types::{Genesis, Height, SettlementConfig, ValidatorId};
 use rustix::fs::{FlockOperation, flock};
 
 use super::super::cluster::TEMPORARY_PREFIX;
@@ -149,13 +149,14 @@ impl Plan {
         count: Option<u16>,
         base_port: Option<u16>,
         wan: Option<&Wan>,
+        rules: Option<&SettlementConfig>,
     ) -> Result<Self, ExitError> {
-        if !home.join("genesis.json").exists() {
+        if !exists(home) {
             let nodes = match wan {
                 Some(wan) => u16::try_from(wan.count()).map_err(ExitError::internal)?,
                 None => NODES,
             };
-            create(home, count.unwrap_or(nodes), base_port, wan)?;
+            create(home, count.unwrap_or(nodes), base_port, wan, rules)?;
         }
         let between = Between::load(home)?;
         wan::check(home, between.as_ref(), wan, count)?;
@@ -246,8 +247,19 @@ impl Plan {
     }
 }
 
+/// Whether there is a network in `home`.
+pub(super) fn exists(home: &Path) -> bool {
+    home.join("genesis.json").exists()
+}
+
 /// Makes keys, configurations and, last, the genesis: without it a half-made folder is not taken for a network.
-fn create(home: &Path, count: u16, base_port: Option<u16>, wan: Option<&Wan>) -> Result<(), ExitError> {
+fn create(
+    home: &Path,
+    count: u16,
+    base_port: Option<u16>,
+    wan: Option<&Wan>,
+    rules: Option<&SettlementConfig>,
+) -> Result<(), ExitError> {
     if wan.is_some_and(|wan| wan.count() != usize::from(count)) {
         return wan::check(home, None, wan, Some(count));
     }
@@ -306,7 +318,7 @@ fn create(home: &Path, count: u16, base_port: Option<u16>, wan: Option<&Wan>) ->
             rollup(902, RollupKindJson::Evm, OrderingJson::Priority),
             rollup(1001, RollupKindJson::Opaque, OrderingJson::Fcfs),
         ],
-        settlement: None,
+        settlement: rules.map(Into::into),
     };
     let genesis = Genesis::try_from(&json).map_err(ExitError::internal)?;
     for (config, validator) in made {
@@ -401,13 +413,13 @@ mod tests {
     #[test]
     fn the_port_that_the_home_has_may_be_repeated_and_another_is_refused_with_both() {
         let folder = tempfile::tempdir().unwrap();
-        create(folder.path(), 1, None, None).unwrap();
+        create(folder.path(), 1, None, None, None).unwrap();
         let config = Config::load(&folder.path().join("node0").join(config::FILE_NAME), &[]).unwrap();
         let first = config.p2p.listen.port();
         // Somebody else may take the port meanwhile, which is another refusal.
-        let same = Plan::load_or_create(folder.path(), None, Some(first), None);
+        let same = Plan::load_or_create(folder.path(), None, Some(first), None, None);
         assert_ne!(same.err().map(|error| error.exit), Some(Exit::Usage));
-        let refused = Plan::load_or_create(folder.path(), None, Some(first ^ 1), None);
+        let refused = Plan::load_or_create(folder.path(), None, Some(first ^ 1), None, None);
         let refused = refused.err().unwrap();
         assert_eq!(refused.exit, Exit::Usage);
         assert!(
