@@ -46,7 +46,7 @@ fn raw_transaction() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A number, a hash, an address, a tag, a transaction, junk: what a parameter might be, and might not.
+/// A number, a hash, an address, a tag, junk: what a parameter might be, and might not.
 fn parameter() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -59,7 +59,6 @@ fn parameter() -> impl Strategy<Value = Value> {
         "0x[0-9a-f]{0,70}".prop_map(Value::from),
         "0x[0-9a-f]{64}".prop_map(Value::from),
         "0x[0-9a-f]{40}".prop_map(Value::from),
-        raw_transaction(),
         prop::sample::select(vec!["latest", "pending", "safe", "finalized", "earliest"]).prop_map(Value::from),
         Just(json!(format!("0x{}", "f".repeat(64)))),
     ];
@@ -105,7 +104,13 @@ fn no_parameters_of_any_method_panic() {
     let names: Vec<&'static str> = module.method_names().collect();
     assert!(names.len() > 40, "{} methods", names.len());
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(4000));
-    let requests = (prop::sample::select(names), prop::collection::vec(parameter(), 0..4));
+    // One in eight sends a transaction: by chance hardly any would come to where it is decoded.
+    let sends = (
+        Just("eth_sendRawTransaction"),
+        raw_transaction().prop_map(|raw| vec![raw]),
+    );
+    let asks = (prop::sample::select(names), prop::collection::vec(parameter(), 0..4));
+    let requests = prop_oneof![1 => sends, 7 => asks];
     let outcome = runner.run(&requests, |(method, params)| {
         let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
         let text = request.to_string();

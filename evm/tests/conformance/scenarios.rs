@@ -354,3 +354,29 @@ async fn the_bls_precompiles_add_and_pair() {
     })
     .await;
 }
+
+/// What a poster asks before it posts: which nonce is next, and what is asked for gas and blobs.
+#[tokio::test(flavor = "multi_thread")]
+async fn nonces_and_fees_are_told_as_a_poster_asks_for_them() {
+    on_each(async |node: Node| {
+        let provider = &node.provider;
+        for nonce in 0..3 {
+            node.mined(&sign(0, plain(nonce))).await;
+        }
+        node.call("evm_setAutomine", json!([false])).await.unwrap();
+        node.send(&sign(0, plain(3))).await.unwrap();
+        let count = async |id: BlockId| provider.get_transaction_count(account(0)).block_id(id).await.unwrap();
+        assert_eq!(count(BlockId::pending()).await, 4);
+        assert_eq!(count(BlockId::latest()).await, 3);
+        assert_eq!(count(BlockId::number(2)).await, 2);
+        assert!(provider.get_max_priority_fee_per_gas().await.unwrap() > 0);
+        assert_eq!(provider.get_blob_base_fee().await.unwrap(), 1);
+        let history = provider
+            .get_fee_history(2, BlockNumberOrTag::Latest, &[10.0])
+            .await
+            .unwrap();
+        assert_eq!((history.oldest_block, history.base_fee_per_blob_gas), (2, vec![1; 3]));
+        assert_eq!(history.reward.unwrap().len(), 2);
+    })
+    .await;
+}
