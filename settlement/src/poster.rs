@@ -1,7 +1,8 @@
 //! The poster: certified batches onto L1, each once, through reorgs, crashes, spikes of fees and nodes that forget or lie.
 //!
 //! - [`Poster`]: what to do next. Pure: views of L1 and answers come in, orders go out;
-//! - [`FeeRule`]: what to offer for a place in a block. Pure.
+//! - [`FeeRule`]: what to offer for a place in a block. Pure;
+//! - [`Journal`]: signed transactions, durable before they are sent.
 //!
 //! One account posts, and does nothing else: nodes keep accounts of blobs apart from others, and a pending blob
 //! transaction can only be replaced by another for twice its fees. One nonce is in flight at a time. Payloads in calldata
@@ -17,3 +18,6 @@ pub use words::{Alert, Attempt, Fate, Input, Order, Output, PostJob, Refusal, Se
 
 mod machine;
 pub use machine::{JOBS_MAX, Poster, PosterConfig};
+
+mod journal;
+pub use journal::{Journal, JournalError, Recovered};
