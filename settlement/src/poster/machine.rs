@@ -7,7 +7,7 @@
 //!   node that says "nonce too low" makes nobody sign the same batch twice;
 //! - a transaction that left the chain is sent again as it was, until the finalized block covers it.
 //!
-//! Leaves to others: carrying orders out, one at a time, and keeping bytes.
+//! Leaves to others: carrying orders out, one at a time ([`run`](super::run())), and keeping bytes ([`Journal`](super::Journal)).
 //! An order without an answer blocks the next one of its kind; only a look is given up after a while.
 
 use std::collections::BTreeMap;
