@@ -6,7 +6,8 @@
 //! - [`attestor`] (pure): who makes a batch's bytes, who signs them, when it is enough;
 //! - [`guard`]: what the attestation key signed; [`data`]: what bytes hash to on L1;
 //! - [`watcher`]: what stands on L1; [`feeder`]: finalized L1 blocks for consensus; [`records`]: the batches that L1 has finalized;
-//! - [`settler`]: the task that owns all of these.
+//! - [`settler`]: the task that owns all of these;
+//! - [`poster`]: brings certified batches onto L1 and keeps them there.
 //!
 //! Below them: [`contracts`], the contracts of `contracts/` encoded and decoded; [`l1`], one node of L1, and a key;
 //! [`deploy()`], a new network's contracts.
@@ -27,6 +28,8 @@ pub mod watcher;
 
 pub mod contracts;
 pub mod l1;
+
+pub mod poster;
 
 pub mod deploy;
 pub use deploy::deploy;

@@ -5,14 +5,15 @@
 //! (`fusion-settlement`).
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use alloy_primitives::Address;
 use fusion_consensus::Message;
-use fusion_settlement::attestor::AttestorConfig;
+use fusion_settlement::attestor::{AttestorConfig, Certified, WINDOW};
 use fusion_settlement::feeder::{self, Wanted};
 use fusion_settlement::guard::GuardFile;
 use fusion_settlement::l1::{Endpoint, EndpointLimits, L1Key, Panel, Password};
+use fusion_settlement::poster::{self, PostJob, PosterConfig, PosterSetup, PosterStatus};
 use fusion_settlement::records::Records;
 use fusion_settlement::settler::{self, AttestationKey, OUTBOX_MAX, Ports, Said, SettlerConfig, SettlerView};
 use fusion_settlement::watcher::{self, InboxView, Watcher, WatcherConfig};
@@ -32,6 +33,9 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 
 /// An offer that is not certified is repeated so often.
 const REPEAT: Duration = Duration::from_secs(2);
+
+/// Certified batches that may wait for the poster: all that the attestor has open.
+const POSTS_MAX: usize = WINDOW as usize;
 
 /// The guard's file in the folder of guards.
 pub const GUARD_FILE: &str = "attestations";
@@ -151,9 +155,10 @@ async fn settle(prepared: Prepared, around: Surroundings) -> Result<(), String> 
         from_block: prepared.config.inbox_block as u64,
         poll: prepared.config.poll,
     };
-    let panel = Panel::new(prepared.endpoints, prepared.config.agree);
+    let panel = Panel::new(prepared.endpoints.clone(), prepared.config.agree);
     tokio::spawn(Watcher::new(watcher, panel.clone()).run(seen));
     let poll = prepared.config.poll;
+    let certified = start_poster(&prepared, &config, &domain)?;
     tokio::spawn(feeder::run(panel, prepared.inbox, poll, l1.clone(), wanted, core));
     let (outbox, outgoing) = mpsc::channel(OUTBOX_MAX);
     tokio::spawn(send_all(outgoing, network));
@@ -174,7 +179,7 @@ async fn settle(prepared: Prepared, around: Surroundings) -> Result<(), String> 
         inbox,
         outbox,
         l1,
-        certified: None,
+        certified,
         view: publish,
     };
     let settler = SettlerConfig {
@@ -234,6 +239,63 @@ fn member(
         )
     })?;
     Ok((Some(own), Some(AttestationKey { signer, guard })))
+}
+
+/// Starts the poster, if this node has an account for it. Returns where it takes certified batches.
+fn start_poster(
+    prepared: &Prepared,
+    config: &Config,
+    domain: &BatchDomain,
+) -> Result<Option<mpsc::Sender<Certified>>, String> {
+    let Some(path) = &prepared.config.poster_key else {
+        return Ok(None);
+    };
+    let key = L1Key::read(path, &Password::None).map_err(|error| format!("settlement.poster_key: {error}"))?;
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let setup = PosterSetup {
+        endpoints: prepared.endpoints.clone(),
+        chain_id: domain.chain_id,
+        inbox: domain.inbox,
+        key,
+        journal: config.node.home.join("settlement").join("posts"),
+        config: PosterConfig {
+            rank_delay_ms: millis(prepared.config.rank_delay),
+            ..PosterConfig::default()
+        },
+        poll_ms: millis(prepared.config.poll),
+    };
+    let (certified, waiting) = mpsc::channel(POSTS_MAX);
+    let (jobs, jobs_out) = mpsc::channel(POSTS_MAX);
+    let (publish, _) = watch::channel(PosterStatus::default());
+    tokio::spawn(pass_on(waiting, jobs));
+    tokio::spawn(async move {
+        if let Err(error) = poster::run(setup, jobs_out, publish).await {
+            tracing::error!(%error, "this node does not post any more");
+        }
+    });
+    Ok(Some(certified))
+}
+
+/// Certified batches to the poster, as many at a time as it takes.
+async fn pass_on(mut certified: mpsc::Receiver<Certified>, jobs: mpsc::Sender<PostJob>) {
+    while let Some(certified) = certified.recv().await {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let job = PostJob {
+            number: certified.batch.number,
+            hash: certified.batch.hash(),
+            header: certified.batch.header_bytes(certified.data).into(),
+            certificate: certified.certificate,
+            payload: certified.payload,
+            rank: certified
+                .rank
+                .and_then(|rank| u32::try_from(rank).ok())
+                .unwrap_or(u32::MAX),
+            ready_at_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        };
+        if jobs.send(job).await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn send_all(mut outgoing: mpsc::Receiver<Said>, network: Arc<Network>) {

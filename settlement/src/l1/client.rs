@@ -270,6 +270,14 @@ impl Endpoint {
         Ok(transaction.is_some())
     }
 
+    /// A transaction that the node has, as a question that can be simulated; none where the node does not know it.
+    ///
+    /// # Errors
+    /// [`EndpointError`].
+    pub async fn transaction(&self, hash: B256) -> Result<Option<TransactionRequest>, EndpointError> {
+        self.ask("eth_getTransactionByHash", rpc_params![hash]).await
+    }
+
     /// The logs that a filter lets through, in the chain's order.
     ///
     /// # Errors
