@@ -45,7 +45,7 @@ def start(binary, home):
 
 
 def fill(options, home):
-    command = [options.binary, "devnet", "--home", home, "--json", "--base-port", str(options.base_port)]
+    command = [options.binary, "devnet", "--l1", "none", "--home", home, "--json", "--base-port", str(options.base_port)]
     devnet = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     devnet.stdout.readline()
     bench = [options.binary, "bench", "--devnet", home, "--json", "--rate", str(options.rate)]

@@ -83,7 +83,7 @@ class Cluster:
 
     def __init__(self, binary, home, base_port):
         self.binary = binary
-        command = [binary, "devnet", "--home", home, "--json", "--base-port", str(base_port)]
+        command = [binary, "devnet", "--l1", "none", "--home", home, "--json", "--base-port", str(base_port)]
         self.devnet = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         self.nodes = json.loads(self.devnet.stdout.readline())["nodes"]
         self.started = {}

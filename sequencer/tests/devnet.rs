@@ -21,9 +21,15 @@ struct Devnet {
 }
 
 impl Devnet {
+    /// One that only orders.
     fn start(home: &Path, more: &[&str]) -> Self {
+        Self::start_on(home, "none", more)
+    }
+
+    /// One that settles on `l1`.
+    fn start_on(home: &Path, l1: &str, more: &[&str]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_fusion"))
-            .args(["devnet", "--json", "--home"])
+            .args(["devnet", "--json", "--l1", l1, "--home"])
             .arg(home)
             .args(more)
             .env("TMPDIR", home.parent().unwrap())
@@ -252,7 +258,7 @@ fn a_devnet_over_a_wide_area_network_keeps_its_distances_and_obeys_cuts() {
 
     // The home remembers its network; another one is refused.
     let other = Command::new(env!("CARGO_BIN_EXE_fusion"))
-        .args(["devnet", "--wan", "4-global", "--home"])
+        .args(["devnet", "--l1", "none", "--wan", "4-global", "--home"])
         .arg(&home)
         .output()
         .unwrap();
@@ -261,4 +267,35 @@ fn a_devnet_over_a_wide_area_network_keeps_its_distances_and_obeys_cuts() {
     assert_eq!(devnet.ready["wan"]["regions"], json!(["a", "b", "c", "d"]));
     devnet.order(1, "0x03");
     assert!(devnet.terminate().0.success());
+}
+
+/// What stands on L1 is there for everybody: the rungs above final, their proof, and a network that a member's end does not hold up.
+#[test]
+fn what_is_ordered_is_posted_and_settled_and_each_rung_has_its_proof() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("net");
+    let devnet = Devnet::start_on(&home, "embedded", &[]);
+    let l1 = &devnet.ready["l1"];
+    let receipt = devnet.order(0, "0x68656c6c6f");
+    let (hash, height) = (&receipt["transaction"], receipt["height"].as_u64().unwrap());
+    let ask = |node: usize| devnet.call(node, "fusion_getReceipt", &json!([1001, hash]))["result"].clone();
+    assert_eq!(ask(1)["receipt"], receipt);
+    eventually("it is posted", || ask(1)["status"] != "final");
+    let posted = ask(1);
+    let place = &posted["settlement"]["l1"];
+    assert_eq!((&place["inbox"], &place["chainId"]), (&l1["inbox"], &l1["chainId"]));
+    let batch = &posted["settlement"]["batch"];
+    assert!(batch["firstHeight"].as_u64().unwrap() <= height && height <= batch["lastHeight"].as_u64().unwrap());
+    for node in 0..4 {
+        eventually("it is settled on every node", || ask(node)["status"] == "settled");
+        let settled = ask(node);
+        assert_eq!(settled["settlement"]["batch"], *batch, "all nodes know one batch");
+        // The proof leads from the receipt to the batch.
+        let settlement: fusion_client::json::PostedJson =
+            serde_json::from_value(settled["settlement"].clone()).unwrap();
+        let receipt: fusion_client::json::ReceiptJson = serde_json::from_value(settled["receipt"].clone()).unwrap();
+        let receipt = fusion_types::Receipt::try_from(&receipt).unwrap();
+        let batch = settlement.batch.decode(receipt.header.network).unwrap();
+        settlement.membership().unwrap().verify(&batch, &receipt).unwrap();
+    }
 }

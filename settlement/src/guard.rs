@@ -270,7 +270,7 @@ impl GuardFile {
             file.sync_all()?;
             std::fs::rename(&new, &self.path)?;
             let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+            File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
         };
         write().map_err(|error| GuardFileError::Io {
             path: self.path.clone(),

@@ -286,7 +286,7 @@ impl Settler {
                 }),
                 Output::Offer(offer) => self.say(Said::Offer(offer)),
                 Output::Attest(attestation) => self.say(Said::Attestation(attestation)),
-                Output::Certified(certified) => self.certified(certified),
+                Output::Certified(certified) => self.certified(*certified),
                 Output::Refused { maker, number, reason } => {
                     tracing::warn!(%maker, number, reason, "a batch that a member offers is not signed");
                 }

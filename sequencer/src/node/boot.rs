@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use fusion_consensus::{GuardState, Timeouts};
 use fusion_mempool::PoolLimits;
-use fusion_settlement::settler::INBOX_MAX;
+use fusion_settlement::settler::{INBOX_MAX, Said};
 use fusion_types::{Genesis, Height, LaneHashes, ValidatorId};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -57,25 +57,8 @@ pub async fn run(config: Config, keys: Keys, genesis: Genesis, stop: watch::Rece
     restore_window(&mut core, &reader, &config)?;
     tracing::info!(height = %core.state().height, ready_ms = opened.elapsed().as_millis(), "log opened");
 
-    let (ordering, ordering_out) = mpsc::channel(ORDERING_MAX);
-    let (bodies, bodies_out) = mpsc::channel(BODIES_MAX);
-    let (bulk, bulk_out) = mpsc::channel(BULK_MAX);
-    let network_config = network_config(&config, &keys, &genesis);
-    let inbox = Inbox { ordering, bodies, bulk };
-    let network = Network::start(network_config, inbox).map_err(|error| ExitError::new(Exit::Unavailable, error))?;
-    let network = Arc::new(network);
     let recorder = Recorder::open(config.debug.record.as_deref(), config.debug.record_bytes_max as u64)?;
-    let (from, recorded) = (network.clone(), recorder.clone());
-    let (batches, batches_out) = mpsc::channel(INBOX_MAX);
-    let inboxes = Inboxes::start(
-        genesis.clone(),
-        from,
-        ordering_out,
-        bodies_out,
-        bulk_out,
-        recorded,
-        batches,
-    );
+    let (network, inboxes, batches) = join(&config, &keys, &genesis, &recorder)?;
 
     let role = if keys.validator().is_some() {
         "validator"
@@ -98,7 +81,7 @@ pub async fn run(config: Config, keys: Keys, genesis: Genesis, stop: watch::Rece
             genesis: genesis.clone(),
             reader: reader.clone(),
             network: network.clone(),
-            inbox: batches_out,
+            inbox: batches,
             shown: end.settlement.clone(),
             l1: (handle.l1.clone(), handle.l1_wanted.clone()),
         };
@@ -131,6 +114,33 @@ pub async fn run(config: Config, keys: Keys, genesis: Genesis, stop: watch::Rece
     }
     network.shutdown().await;
     result
+}
+
+/// Joins the mesh. What comes in is decoded on its way to the node thread, or to the settler.
+fn join(
+    config: &Config,
+    keys: &Keys,
+    genesis: &Arc<Genesis>,
+    recorder: &Recorder,
+) -> Result<(Arc<Network>, Inboxes, mpsc::Receiver<Said>), ExitError> {
+    let (ordering, ordering_out) = mpsc::channel(ORDERING_MAX);
+    let (bodies, bodies_out) = mpsc::channel(BODIES_MAX);
+    let (bulk, bulk_out) = mpsc::channel(BULK_MAX);
+    let inbox = Inbox { ordering, bodies, bulk };
+    let network = Network::start(network_config(config, keys, genesis), inbox);
+    let network = Arc::new(network.map_err(|error| ExitError::new(Exit::Unavailable, error))?);
+    let (batches, batches_out) = mpsc::channel(INBOX_MAX);
+    let (from, recorded) = (network.clone(), recorder.clone());
+    let inboxes = Inboxes::start(
+        genesis.clone(),
+        from,
+        ordering_out,
+        bodies_out,
+        bulk_out,
+        recorded,
+        batches,
+    );
+    Ok((network, inboxes, batches_out))
 }
 
 /// The node thread: blocking on the disk there delays nobody else.

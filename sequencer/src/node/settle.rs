@@ -35,7 +35,9 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 const REPEAT: Duration = Duration::from_secs(2);
 
 /// Certified batches that may wait for the poster: all that the attestor has open.
-const POSTS_MAX: usize = WINDOW as usize;
+const POSTS_MAX: usize = 8;
+
+const _: () = assert!(POSTS_MAX as u64 == WINDOW);
 
 /// The guard's file in the folder of guards.
 pub const GUARD_FILE: &str = "attestations";
@@ -126,17 +128,7 @@ async fn settle(prepared: Prepared, around: Surroundings) -> Result<(), String> 
         l1: (core, wanted),
     } = around;
     let facts = wait_for_inbox(&prepared).await;
-    if facts.network != genesis.network() {
-        let (found, own) = (facts.network, genesis.network());
-        return Err(format!(
-            "the inbox {} is of network {found}, not of {own}",
-            prepared.inbox
-        ));
-    }
-    if facts.chain_id != prepared.rules.l1_chain_id {
-        let (found, wanted) = (facts.chain_id, prepared.rules.l1_chain_id);
-        return Err(format!("settlement.l1 is chain {found}, the genesis says {wanted}"));
-    }
+    is_ours(&prepared, &facts, &genesis)?;
     let domain = BatchDomain {
         chain_id: facts.chain_id,
         inbox: prepared.inbox,
@@ -182,20 +174,43 @@ async fn settle(prepared: Prepared, around: Surroundings) -> Result<(), String> 
         certified,
         view: publish,
     };
-    let settler = SettlerConfig {
+    let settler = settler_config(&prepared, &genesis, domain, facts.roster, own);
+    let ended = settler::run(settler, key, records, from, ports).await;
+    ended.map_err(|error| error.to_string())
+}
+
+fn settler_config(
+    prepared: &Prepared,
+    genesis: &Genesis,
+    domain: BatchDomain,
+    roster: Vec<Address>,
+    own: Option<usize>,
+) -> SettlerConfig {
+    SettlerConfig {
         network: genesis.network(),
         committee: Arc::new(genesis.committee().clone()),
         rule: (&prepared.rules).into(),
         attestor: AttestorConfig {
             domain,
-            roster: facts.roster,
+            roster,
             own,
             turn: prepared.config.turn,
             repeat: REPEAT,
         },
-    };
-    let ended = settler::run(settler, key, records, from, ports).await;
-    ended.map_err(|error| error.to_string())
+    }
+}
+
+/// Whether the inbox is this network's, on its chain.
+fn is_ours(prepared: &Prepared, facts: &watcher::InboxFacts, genesis: &Genesis) -> Result<(), String> {
+    if facts.network != genesis.network() {
+        let (inbox, found, own) = (prepared.inbox, facts.network, genesis.network());
+        return Err(format!("the inbox {inbox} is of network {found}, not of {own}"));
+    }
+    if facts.chain_id != prepared.rules.l1_chain_id {
+        let (found, wanted) = (facts.chain_id, prepared.rules.l1_chain_id);
+        return Err(format!("settlement.l1 is chain {found}, the genesis says {wanted}"));
+    }
+    Ok(())
 }
 
 /// What the inbox is, as soon as an endpoint tells.

@@ -36,7 +36,7 @@ impl Devnet {
         let home = tempfile::tempdir().unwrap();
         let port = base_port.to_string();
         let mut child = Command::new(env!("CARGO_BIN_EXE_fusion"))
-            .args(["devnet", "--json", "--base-port", &port, "--home"])
+            .args(["devnet", "--json", "--l1", "none", "--base-port", &port, "--home"])
             .arg(home.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

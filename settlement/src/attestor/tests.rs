@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use alloy_primitives::keccak256;
+use alloy_primitives::Address;
 use alloy_signer::SignerSync;
 use alloy_signer_local::PrivateKeySigner;
-use fusion_types::{BlockId, Height, L1Origin, NetworkId};
+use fusion_types::{BatchDomain, BlockId, Epoch, Height, L1Origin, NetworkId};
 use proptest::prelude::*;
 
 use super::*;
@@ -442,8 +442,8 @@ proptest! {
                 _ => {}
             }
         }
-        for at in 0..members {
-            for number in cut[at]..3 {
+        for (at, next) in cut.into_iter().enumerate() {
+            for number in next..3 {
                 network.step(at, Input::Cut(batch(number, 1)));
             }
         }

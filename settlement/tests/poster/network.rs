@@ -95,7 +95,6 @@ impl Settled {
             parent: self.parent,
             last_block: blocks[2].id(),
             namespaces: payload.namespaces_root(),
-            data: blob_data(&versioned_hashes(payload.bytes())),
             l1_origin: self.origin,
             forced_to: 0,
             forced_hash: B256::ZERO,
@@ -106,7 +105,8 @@ impl Settled {
             chain_id: self.deployed.chain_id,
             inbox: self.deployed.inbox,
         };
-        let digest = batch.attestation_digest(&domain);
+        let data = blob_data(&versioned_hashes(payload.bytes()));
+        let digest = batch.attestation_digest(&domain, data);
         let signatures = self.members[..3].iter().map(|member| member.attestation.sign(&digest));
         let certificate: Vec<u8> = [0b0111]
             .into_iter()
@@ -116,7 +116,7 @@ impl Settled {
         PostJob {
             number,
             hash: batch.hash(),
-            header: batch.header_bytes().into(),
+            header: batch.header_bytes(data).into(),
             certificate: certificate.into(),
             payload: Bytes::copy_from_slice(payload.bytes()),
             rank: 0,

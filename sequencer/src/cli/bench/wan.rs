@@ -36,7 +36,7 @@ impl Started {
     pub(super) fn start(wan: &str, loss: f64) -> anyhow::Result<(Self, Cluster)> {
         let binary = std::env::current_exe().context("cannot find this program")?;
         let mut process = Command::new(binary)
-            .args(["devnet", "--json", "--die-with-parent", "--wan", wan])
+            .args(["devnet", "--json", "--die-with-parent", "--l1", "none", "--wan", wan])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
