@@ -14,6 +14,8 @@ mod backlog;
 mod block_size;
 mod blocks;
 mod clock;
+mod l1;
+mod postponed;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -21,10 +23,10 @@ use std::time::Duration;
 
 use alloy_primitives::{B256, Bytes};
 use fusion_consensus::{Engine, Evidence, Input, Message, Output, PeerId, Recipient};
-use fusion_mempool::{Origin, Pool, PoolTransaction, Reject};
+use fusion_mempool::{L1Refused, L1View, Origin, Pool, PoolTransaction, Reject};
 use fusion_types::{
-    BlockId, Committee, DecidedBlock, Genesis, Height, LaneHashes, NetworkId, RollupId, Round, SealedBlock, State,
-    TxHash, ValidatorId,
+    BlockId, Committee, DecidedBlock, Genesis, Height, L1Block, LaneHashes, NetworkId, RollupId, Round, State, TxHash,
+    ValidatorId,
 };
 
 use crate::relay::{Key, Relay};
@@ -32,6 +34,7 @@ use crate::store::Record;
 use backlog::Backlog;
 use block_size::BlockSize;
 use clock::Clocks;
+use postponed::{Asked, Postponed};
 
 /// The time of a turn: a monotonic clock for timers, the wall clock for block times.
 #[derive(Debug, Clone, Copy)]
@@ -80,6 +83,8 @@ pub enum Event {
         /// The peer.
         peer: PeerId,
     },
+    /// Finalized L1 blocks in order, from where [`Core::l1_wanted`] says.
+    L1(Vec<L1Block>),
     /// The time of [`Core::deadline`] has come, or any other time has passed.
     Woken,
 }
@@ -149,14 +154,6 @@ struct Need {
     round: Round,
 }
 
-/// A proposal that consensus asks about.
-#[derive(Debug, Clone)]
-struct Asked {
-    height: Height,
-    round: Round,
-    block: Arc<SealedBlock>,
-}
-
 /// The node's decisions. One owner: the node thread, or the simulator.
 #[derive(Debug)]
 pub struct Core {
@@ -186,8 +183,13 @@ pub struct Core {
     work_told: bool,
     /// Not to propose before: this node's clock is behind the parent's time.
     clock_allows_at: Duration,
-    /// Proposals whose time is ahead of this node's clock, and when to look again.
-    postponed: Vec<(Duration, Asked)>,
+    postponed: Postponed,
+    /// What is known of L1; none where nothing settles.
+    l1: Option<L1View>,
+    /// Whether more is known of it than when postponed proposals were looked at.
+    l1_grew: bool,
+    /// The last contradiction in what the watcher told.
+    l1_refused: Option<L1Refused>,
     clocks: Clocks,
     /// Undecided bodies that the log already holds.
     bodies_logged: BTreeSet<BlockId>,
@@ -221,6 +223,9 @@ impl Core {
             relay: Relay::default(),
             state_root: recovery.state.root(),
             bodies_logged: recovery.bodies.iter().map(|body| body.id()).collect(),
+            l1: genesis.settlement().map(|rules| L1View::new(*rules, &recovery.state)),
+            l1_grew: false,
+            l1_refused: None,
             state: recovery.state,
             need: None,
             height_started: Duration::ZERO,
@@ -229,7 +234,7 @@ impl Core {
             block_size: BlockSize::new(config.block_bytes_target),
             work_told: false,
             clock_allows_at: Duration::ZERO,
-            postponed: Vec::new(),
+            postponed: Postponed::default(),
             clocks: Clocks::default(),
             expire_at: Duration::ZERO,
             held: Vec::new(),
@@ -291,8 +296,9 @@ impl Core {
 
     /// When the next turn is due even if nothing happens.
     pub fn deadline(&self) -> Option<Duration> {
-        let postponed = self.postponed.iter().map(|(at, _)| *at).min();
-        let propose = self.need.map(|_| self.propose_at());
+        let postponed = self.postponed.deadline();
+        let need = self.need.filter(|_| self.knows_what_is_due());
+        let propose = need.map(|_| self.propose_at());
         let times = [self.engine.deadline(), self.relay.deadline(), propose, postponed];
         times.into_iter().flatten().min()
     }
@@ -382,6 +388,7 @@ impl Core {
             Event::Received { peer, message } => self.consensus(now, Input::Received { peer, message }, actions),
             Event::Connected { peer } => self.consensus(now, Input::PeerConnected { peer }, actions),
             Event::Disconnected { peer } => self.consensus(now, Input::PeerDisconnected { peer }, actions),
+            Event::L1(blocks) => self.l1_came(now, &blocks),
             Event::Woken => {}
         }
     }
@@ -391,7 +398,7 @@ impl Core {
         if self.engine.deadline().is_some_and(|deadline| deadline <= now.monotonic) {
             self.consensus(now, Input::DeadlinePassed, actions);
         }
-        if !self.work_told && !self.pool.is_empty() {
+        if !self.work_told && self.has_work() {
             self.work_told = true;
             self.consensus(now, Input::WorkWaiting, actions);
         }

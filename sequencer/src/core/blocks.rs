@@ -7,10 +7,11 @@ use alloy_primitives::Bytes;
 use fusion_consensus::wire::{FORWARDED_MAX, TRANSACTIONS_BYTES_MAX};
 use fusion_consensus::{Forwarded, Input, Message, PeerId, Recipient, Tip};
 use fusion_mempool::{BlockLimits, BuildContext, CheckContext, EvmFacts, Invalid, Pool, PoolLimits, build, check};
-use fusion_types::limits::{BLOCK_TRANSACTIONS_MAX, CLOCK_DRIFT_MAX_MS, COMMITTEE_MAX};
+use fusion_types::limits::{BLOCK_TRANSACTIONS_MAX, CLOCK_DRIFT_MAX_MS};
 use fusion_types::{DecidedBlock, Height, RollupConfig, Round, SealedBlock, TxHash};
 
-use super::{Action, Asked, Core, Now};
+use super::postponed::{Asked, Until};
+use super::{Action, Core, Now};
 use crate::ingress;
 use crate::relay::{Dispatch, Key, Outlook};
 use crate::store::Record;
@@ -21,7 +22,7 @@ impl Core {
     /// has passed. Never before this node's clock allows a time above the parent's.
     pub(super) fn propose_at(&self) -> Duration {
         let later_round = self.need.is_some_and(|need| need.round > Round(0));
-        let at = if later_round || !self.pool.is_empty() || self.engine.is_stirred() {
+        let at = if later_round || self.has_work() || self.engine.is_stirred() {
             self.paced_until()
         } else {
             self.height_started + self.config.block_interval_idle
@@ -42,7 +43,8 @@ impl Core {
         let due_ms = self.state.time_ms.saturating_add(1);
         let ahead_ms = due_ms.saturating_sub(now.unix_ms.saturating_add(CLOCK_DRIFT_MAX_MS / 2));
         self.clock_allows_at = now.monotonic + Duration::from_millis(ahead_ms.min(CLOCK_WAIT_MAX_MS));
-        if now.monotonic < self.propose_at() {
+        // What is due is not known: L1 is waited for, and meanwhile the round goes to the next proposer.
+        if now.monotonic < self.propose_at() || !self.knows_what_is_due() {
             return;
         }
         self.need = None;
@@ -75,8 +77,8 @@ impl Core {
                 proposer: self.validator?,
                 now_ms: now.unix_ms,
                 state_root: self.state_root,
-                l1_origin: self.state.l1_origin,
-                l1: None,
+                l1_origin: self.origin_to_adopt(now, round),
+                l1: self.l1.as_ref(),
                 window: self.pool.window(),
                 limits: BlockLimits {
                     bytes_target: self.block_size.bytes(round),
@@ -113,11 +115,16 @@ impl Core {
     }
 
     /// Consensus asks whether a proposal is right. A right one is logged before anything can be signed for it. One
-    /// whose time is still ahead of our clock gets its answer when the clock is there: the only verdict that may
-    /// change.
+    /// whose time is still ahead of our clock gets its answer when the clock is there, and one that adopts an L1 block that
+    /// we do not see yet when we see more: the only verdicts that may change. A polka is an answer to the latter too: of those
+    /// who prevoted, more than a third of power is honest and saw it. Otherwise one node that is blind to L1 could hold up a
+    /// height at which others are locked.
     pub(super) fn check_block(&mut self, now: Now, asked: Asked, actions: &mut Vec<Action>) -> Option<Input> {
         let Asked { height, round, block } = &asked;
-        let outcome = self.check(now, block);
+        let outcome = match self.check(now, block) {
+            Err(Invalid::L1Unseen(_)) if self.engine.has_polka(block.id()) => Ok(()),
+            outcome => outcome,
+        };
         let header = block.header();
         if self.validator != Some(header.proposer) && header.parent == self.state.block {
             let parent_ms = self.state.time_ms;
@@ -125,13 +132,18 @@ impl Core {
                 .proposed(header.proposer, header.time_ms, parent_ms, now.unix_ms);
         }
         self.proposed(now, block, actions);
-        if let Err(Invalid::TimeAhead { given, .. }) = outcome {
-            let ahead_ms = given.saturating_sub(now.unix_ms.saturating_add(CLOCK_DRIFT_MAX_MS));
-            let at = now.monotonic + Duration::from_millis(ahead_ms.clamp(1, CLOCK_WAIT_MAX_MS));
-            tracing::warn!(%height, %round, ahead_ms, proposer = %block.header().proposer, "proposal is ahead of this clock");
-            if self.postponed.len() < POSTPONED_MAX {
-                self.postponed.push((at, asked));
-            }
+        if let Err(open) = &outcome
+            && open.may_pass_later()
+        {
+            tracing::warn!(%height, %round, proposer = %header.proposer, %open, "no answer to a proposal yet");
+            let until = match open {
+                Invalid::TimeAhead { given, .. } => {
+                    let ahead_ms = given.saturating_sub(now.unix_ms.saturating_add(CLOCK_DRIFT_MAX_MS));
+                    Until::Clock(now.monotonic + Duration::from_millis(ahead_ms.clamp(1, CLOCK_WAIT_MAX_MS)))
+                }
+                _ => Until::L1,
+            };
+            self.postponed.keep(until, asked);
             return None;
         }
         match &outcome {
@@ -149,13 +161,12 @@ impl Core {
         })
     }
 
-    /// Looks again at proposals whose time was ahead of our clock.
+    /// Looks again at proposals whose time was ahead of our clock, and, when more of L1 is known, at those that adopt what
+    /// was not seen yet.
     pub(super) fn check_postponed(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let due: Vec<Asked> = self
-            .postponed
-            .extract_if(.., |(at, _)| *at <= now.monotonic)
-            .map(|(_, asked)| asked)
-            .collect();
+        let grew = std::mem::take(&mut self.l1_grew);
+        let engine = &self.engine;
+        let due = self.postponed.due(now.monotonic, |id| grew || engine.has_polka(id));
         for asked in due {
             if let Some(answer) = self.check_block(now, asked, actions) {
                 self.consensus(now, answer, actions);
@@ -172,7 +183,7 @@ impl Core {
             now_ms: now.unix_ms,
             state_root: self.state_root,
             rollups: self.genesis.rollups(),
-            l1: None,
+            l1: self.l1.as_ref(),
             window: self.pool.window(),
             facts_of: &|rollup, hash, payload| self.facts(rollup, hash, payload),
         };
@@ -235,6 +246,9 @@ impl Core {
         self.state_root = self.state.root();
         // Nonces of transactions that this pool never held are not worth a signature recovery on every node.
         self.pool.decided(&block, &|_, _, _| None);
+        if let Some(view) = &mut self.l1 {
+            view.decided(&self.state);
+        }
         self.bodies_logged.clear();
         self.postponed.clear();
         self.need = None;
@@ -335,9 +349,6 @@ const BUILD_ATTEMPTS: u32 = 3;
 
 /// Longest wait for our own clock in one go, in milliseconds; then it is looked at again.
 const CLOCK_WAIT_MAX_MS: u64 = 1000;
-
-/// Proposals of one height whose time is ahead of our clock. There are no more proposers than this.
-const POSTPONED_MAX: usize = COMMITTEE_MAX;
 
 /// Bytes that a forwarded transaction takes beside its payload: list and string prefixes, rollup, sender.
 const FORWARDED_OVERHEAD_BYTES: usize = 48;

@@ -9,6 +9,8 @@ use fusion_consensus::{CommitteeSchedule, Engine, EngineConfig, Evidence, GuardS
 use fusion_mempool::PoolLimits;
 use fusion_types::{BlockId, Genesis, Height, Round, SealedBlock, State};
 
+use super::l1::L1_MARGIN;
+
 /// The parts of a core that do not change while it runs.
 #[derive(Clone)]
 pub struct CoreConfig {
@@ -26,6 +28,8 @@ pub struct CoreConfig {
     pub block_interval_idle: Duration,
     /// A proposal takes about this many bytes of payload at most.
     pub block_bytes_target: usize,
+    /// A proposal adopts an L1 block only so long after this node saw it finalized.
+    pub l1_margin: Duration,
 }
 
 impl std::fmt::Debug for CoreConfig {
@@ -47,6 +51,7 @@ impl CoreConfig {
             block_interval_min: Duration::from_millis(5),
             block_interval_idle: Duration::from_secs(1),
             block_bytes_target: 1024 * 1024,
+            l1_margin: L1_MARGIN,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! How large everything is that a core holds and that has a capacity: numbers for whoever watches the bounds.
 
 use fusion_consensus::EngineSizes;
-use fusion_mempool::PoolSizes;
+use fusion_mempool::{L1View, PoolSizes};
 
 use super::Core;
 
@@ -18,13 +18,18 @@ pub struct CoreSizes {
     pub told: usize,
     /// Records that nothing hangs on yet.
     pub held: usize,
-    /// Proposals that are ahead of this node's clock.
+    /// Proposals that wait for this node's clock, or for what it sees of L1.
     pub postponed: usize,
+    /// Finalized L1 blocks above the state's origin.
+    pub l1_blocks: usize,
+    /// Bytes of forced transactions that wait for their turn.
+    pub l1_bytes: usize,
 }
 
 impl Core {
     /// How large everything is that has a capacity.
     pub fn sizes(&self) -> CoreSizes {
+        let (l1_blocks, l1_bytes) = self.l1.as_ref().map_or((0, 0), L1View::sizes);
         CoreSizes {
             pool: self.pool.sizes(),
             engine: self.engine.sizes(),
@@ -32,6 +37,8 @@ impl Core {
             told: self.relay.told(),
             held: self.held.len(),
             postponed: self.postponed.len(),
+            l1_blocks,
+            l1_bytes,
         }
     }
 }

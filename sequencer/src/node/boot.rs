@@ -179,6 +179,7 @@ fn store_options(config: &Config) -> Options {
 
 fn core(config: &Config, keys: &Keys, genesis: &Arc<Genesis>, recovered: Recovered) -> Result<Core, ExitError> {
     let consensus = &config.consensus;
+    let defaults = CoreConfig::new(genesis.clone(), None);
     let core_config = CoreConfig {
         genesis: genesis.clone(),
         key: keys.consensus.clone(),
@@ -202,6 +203,7 @@ fn core(config: &Config, keys: &Keys, genesis: &Arc<Genesis>, recovered: Recover
         block_interval_min: consensus.block_interval_min,
         block_interval_idle: consensus.block_interval_idle,
         block_bytes_target: consensus.block_bytes_target,
+        l1_margin: defaults.l1_margin,
     };
     if recovered.guard_doubtful {
         tracing::error!(

@@ -46,6 +46,8 @@ pub(super) fn exceeded(sizes: &CoreSizes, room: &Room, peers: usize) -> Option<S
         ("transactions told to everybody", sizes.told, 65_536),
         ("records held back", sizes.held, 512),
         ("postponed proposals", sizes.postponed, 128),
+        ("finalized L1 blocks", sizes.l1_blocks, 8_192),
+        ("bytes of forced transactions", sizes.l1_bytes, 32 << 20),
         ("future messages of a peer", engine.future_messages, 32),
         ("future signatures of a peer", engine.future_signatures, 512),
         (
