@@ -328,6 +328,11 @@ impl Engine {
         self.stirred
     }
 
+    /// Whether a quorum prevoted for a block of the height in progress.
+    pub fn has_polka(&self, block: BlockId) -> bool {
+        self.book.has_polka(block, self.committee().quorum())
+    }
+
     /// Who proposes in the round that this node is in.
     pub fn proposer(&self) -> ValidatorId {
         self.schedule.proposer(self.height(), self.round(), &self.rotation)

@@ -15,6 +15,7 @@ mod block_size;
 mod blocks;
 mod clock;
 mod l1;
+mod postponed;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -24,8 +25,8 @@ use alloy_primitives::{B256, Bytes};
 use fusion_consensus::{Engine, Evidence, Input, Message, Output, PeerId, Recipient};
 use fusion_mempool::{L1Refused, L1View, Origin, Pool, PoolTransaction, Reject};
 use fusion_types::{
-    BlockId, Committee, DecidedBlock, Genesis, Height, L1Block, LaneHashes, NetworkId, RollupId, Round, SealedBlock,
-    State, TxHash, ValidatorId,
+    BlockId, Committee, DecidedBlock, Genesis, Height, L1Block, LaneHashes, NetworkId, RollupId, Round, State, TxHash,
+    ValidatorId,
 };
 
 use crate::relay::{Key, Relay};
@@ -33,6 +34,7 @@ use crate::store::Record;
 use backlog::Backlog;
 use block_size::BlockSize;
 use clock::Clocks;
+use postponed::{Asked, Postponed};
 
 /// The time of a turn: a monotonic clock for timers, the wall clock for block times.
 #[derive(Debug, Clone, Copy)]
@@ -152,29 +154,6 @@ struct Need {
     round: Round,
 }
 
-/// A proposal that consensus asks about.
-#[derive(Debug, Clone)]
-struct Asked {
-    height: Height,
-    round: Round,
-    block: Arc<SealedBlock>,
-}
-
-/// A proposal on which this node has no answer yet, and what it waits for.
-#[derive(Debug)]
-struct Postponed {
-    until: Until,
-    asked: Asked,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Until {
-    /// This node's clock.
-    Clock(Duration),
-    /// More of L1.
-    L1,
-}
-
 /// The node's decisions. One owner: the node thread, or the simulator.
 #[derive(Debug)]
 pub struct Core {
@@ -204,7 +183,7 @@ pub struct Core {
     work_told: bool,
     /// Not to propose before: this node's clock is behind the parent's time.
     clock_allows_at: Duration,
-    postponed: Vec<Postponed>,
+    postponed: Postponed,
     /// What is known of L1; none where nothing settles.
     l1: Option<L1View>,
     /// Whether more is known of it than when postponed proposals were looked at.
@@ -255,7 +234,7 @@ impl Core {
             block_size: BlockSize::new(config.block_bytes_target),
             work_told: false,
             clock_allows_at: Duration::ZERO,
-            postponed: Vec::new(),
+            postponed: Postponed::default(),
             clocks: Clocks::default(),
             expire_at: Duration::ZERO,
             held: Vec::new(),
@@ -317,11 +296,7 @@ impl Core {
 
     /// When the next turn is due even if nothing happens.
     pub fn deadline(&self) -> Option<Duration> {
-        let clocks = self.postponed.iter().filter_map(|postponed| match postponed.until {
-            Until::Clock(at) => Some(at),
-            Until::L1 => None,
-        });
-        let postponed = clocks.min();
+        let postponed = self.postponed.deadline();
         let need = self.need.filter(|_| self.knows_what_is_due());
         let propose = need.map(|_| self.propose_at());
         let times = [self.engine.deadline(), self.relay.deadline(), propose, postponed];

@@ -7,10 +7,11 @@ use alloy_primitives::Bytes;
 use fusion_consensus::wire::{FORWARDED_MAX, TRANSACTIONS_BYTES_MAX};
 use fusion_consensus::{Forwarded, Input, Message, PeerId, Recipient, Tip};
 use fusion_mempool::{BlockLimits, BuildContext, CheckContext, EvmFacts, Invalid, Pool, PoolLimits, build, check};
-use fusion_types::limits::{BLOCK_TRANSACTIONS_MAX, CLOCK_DRIFT_MAX_MS, COMMITTEE_MAX};
+use fusion_types::limits::{BLOCK_TRANSACTIONS_MAX, CLOCK_DRIFT_MAX_MS};
 use fusion_types::{DecidedBlock, Height, RollupConfig, Round, SealedBlock, TxHash};
 
-use super::{Action, Asked, Core, Now, Postponed, Until};
+use super::postponed::{Asked, Until};
+use super::{Action, Core, Now};
 use crate::ingress;
 use crate::relay::{Dispatch, Key, Outlook};
 use crate::store::Record;
@@ -115,10 +116,15 @@ impl Core {
 
     /// Consensus asks whether a proposal is right. A right one is logged before anything can be signed for it. One
     /// whose time is still ahead of our clock gets its answer when the clock is there, and one that adopts an L1 block that
-    /// we do not see yet when we see more: the only verdicts that may change.
+    /// we do not see yet when we see more: the only verdicts that may change. A polka is an answer to the latter too: of those
+    /// who prevoted, more than a third of power is honest and saw it. Otherwise one node that is blind to L1 could hold up a
+    /// height at which others are locked.
     pub(super) fn check_block(&mut self, now: Now, asked: Asked, actions: &mut Vec<Action>) -> Option<Input> {
         let Asked { height, round, block } = &asked;
-        let outcome = self.check(now, block);
+        let outcome = match self.check(now, block) {
+            Err(Invalid::L1Unseen(_)) if self.engine.has_polka(block.id()) => Ok(()),
+            outcome => outcome,
+        };
         let header = block.header();
         if self.validator != Some(header.proposer) && header.parent == self.state.block {
             let parent_ms = self.state.time_ms;
@@ -137,9 +143,7 @@ impl Core {
                 }
                 _ => Until::L1,
             };
-            if self.postponed.len() < POSTPONED_MAX {
-                self.postponed.push(Postponed { until, asked });
-            }
+            self.postponed.keep(until, asked);
             return None;
         }
         match &outcome {
@@ -161,12 +165,8 @@ impl Core {
     /// was not seen yet.
     pub(super) fn check_postponed(&mut self, now: Now, actions: &mut Vec<Action>) {
         let grew = std::mem::take(&mut self.l1_grew);
-        let is_due = |postponed: &mut Postponed| match postponed.until {
-            Until::Clock(at) => at <= now.monotonic,
-            Until::L1 => grew,
-        };
-        let due = self.postponed.extract_if(.., is_due).map(|postponed| postponed.asked);
-        let due: Vec<Asked> = due.collect();
+        let engine = &self.engine;
+        let due = self.postponed.due(now.monotonic, |id| grew || engine.has_polka(id));
         for asked in due {
             if let Some(answer) = self.check_block(now, asked, actions) {
                 self.consensus(now, answer, actions);
@@ -349,9 +349,6 @@ const BUILD_ATTEMPTS: u32 = 3;
 
 /// Longest wait for our own clock in one go, in milliseconds; then it is looked at again.
 const CLOCK_WAIT_MAX_MS: u64 = 1000;
-
-/// Proposals of one height that wait for an answer. There are no more proposers than this.
-const POSTPONED_MAX: usize = COMMITTEE_MAX;
 
 /// Bytes that a forwarded transaction takes beside its payload: list and string prefixes, rollup, sender.
 const FORWARDED_OVERHEAD_BYTES: usize = 48;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use alloy_primitives::{Address, B256, Bytes, keccak256};
 use ed25519_dalek::SigningKey;
-use fusion_consensus::{PeerId, Recipient};
+use fusion_consensus::{Message, PeerId, Recipient};
 use fusion_types::{
-    Committee, Epoch, ForcedItem, Genesis, Ordering, RollupConfig, RollupId, RollupKind, SealedBlock, SettlementConfig,
-    Validator, ValidatorId,
+    BlockId, Committee, Epoch, ForcedItem, Genesis, Ordering, RollupConfig, RollupId, RollupKind, SealedBlock,
+    SettlementConfig, Validator, ValidatorId, VoteKind,
 };
 
 use super::*;
@@ -50,6 +50,8 @@ struct Cluster {
     inboxes: Vec<Vec<Event>>,
     now: Duration,
     decided: Vec<Vec<Arc<SealedBlock>>>,
+    /// Who precommitted what.
+    precommits: Vec<(usize, BlockId)>,
 }
 
 impl Cluster {
@@ -105,6 +107,7 @@ impl Cluster {
             inboxes: vec![Vec::new(), Vec::new(), Vec::new(), Vec::new()],
             now: Duration::from_secs(1),
             decided: vec![Vec::new(); 4],
+            precommits: Vec::new(),
         };
         let now = cluster.now();
         for node in 0..4 {
@@ -133,6 +136,11 @@ impl Cluster {
         for action in actions {
             match action {
                 Action::Send { to, message } => {
+                    if let Message::Vote(vote) = &message
+                        && let (VoteKind::Precommit, Some(block)) = (vote.kind, vote.block)
+                    {
+                        self.precommits.push((node, block));
+                    }
                     for other in (0..4).filter(|other| *other != node) {
                         let peer = self.peer(node);
                         if to == Recipient::Validators || to == Recipient::Peer(self.peer(other)) {
@@ -153,8 +161,8 @@ impl Cluster {
         while self.now < until {
             self.now += STEP;
             let now = self.now();
-            for node in 0..4 {
-                let events = std::mem::take(&mut self.inboxes[node]);
+            let inboxes: Vec<Vec<Event>> = self.inboxes.iter_mut().map(std::mem::take).collect();
+            for (node, events) in inboxes.into_iter().enumerate() {
                 let actions = self.cores[node].turn(now, events);
                 self.carry_out(node, actions);
             }
@@ -252,8 +260,23 @@ fn a_proposal_that_adopts_what_is_not_seen_yet_is_answered_when_it_is() {
 }
 
 #[test]
-fn a_network_that_does_not_settle_wants_nothing_of_l1() {
+fn what_a_polka_vouches_for_a_node_need_not_see() {
     let mut cluster = Cluster::new();
+    for node in 0..3 {
+        cluster.watch(node, 1);
+    }
+    cluster.run(Duration::from_secs(3));
+    let mut adopting = cluster.decided[3].iter();
+    let adopting = adopting
+        .find(|block| block.header().l1_origin.number == 1)
+        .unwrap()
+        .id();
+    assert!(cluster.precommits.contains(&(3, adopting)));
+}
+
+#[test]
+fn a_network_that_does_not_settle_wants_nothing_of_l1() {
+    let cluster = Cluster::new();
     let mut config = cluster.cores[0].config.clone();
     let genesis = &config.genesis;
     let plain = Genesis::new("cores".to_owned(), 1_000, genesis.committee().clone(), Vec::new()).unwrap();
@@ -272,5 +295,4 @@ fn a_network_that_does_not_settle_wants_nothing_of_l1() {
     core.start(now);
     core.turn(now, vec![Event::L1(vec![l1_block(1)])]);
     assert_eq!(core.sizes().l1_blocks, 0);
-    cluster.run(STEP);
 }
