@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use fusion_settlement::poster::PosterStatus;
+use fusion_settlement::settler::SettlerView;
 use prometheus::core::Collector;
 use prometheus::{
     Counter, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
@@ -83,6 +85,10 @@ struct NodeMetrics {
     peers: IntGaugeVec,
     rtt: GaugeVec,
     links: Links,
+    rungs: IntGaugeVec,
+    unposted: IntGauge,
+    poster_wei: Gauge,
+    posts_left: IntGauge,
 }
 
 /// By validator: what limits what can be sent to it.
@@ -157,6 +163,10 @@ impl NodeMetrics {
             peers: register(r, IntGaugeVec::new(Opts::new("fusion_p2p_peers", "Peers by state"), &["state"])),
             rtt: register(r, GaugeVec::new(Opts::new("fusion_p2p_peer_rtt_seconds", "Round-trip time to a connected validator"), &["peer"])),
             links: Links::new(r),
+            rungs: register(r, IntGaugeVec::new(Opts::new("fusion_settlement_height", "Last height that is in a batch, in one on L1, in one that L1 finalized"), &["rung"])),
+            unposted: gauge(r, "fusion_settlement_unposted_bytes", "Bytes of decided transactions, before compression, that are not on L1"),
+            poster_wei: register(r, Gauge::new("fusion_settlement_poster_wei", "Balance of this node's posting account")),
+            posts_left: gauge(r, "fusion_settlement_posts_left", "Posts of six blobs that the balance is enough for at present fees"),
         }
     }
 
@@ -283,6 +293,25 @@ impl Metrics {
     /// A transaction that was submitted here became final after `latency`.
     pub fn final_after(&self, latency: Duration) {
         self.0.node.latency.observe(latency.as_secs_f64());
+    }
+
+    /// Settlement moved on.
+    pub fn settlement(&self, view: &SettlerView) {
+        let node = &self.0.node;
+        for (rung, height) in [("batch", view.cut), ("posted", view.posted), ("settled", view.settled)] {
+            let height = i64::try_from(height.0).unwrap_or(i64::MAX);
+            node.rungs.with_label_values(&[rung]).set(height);
+        }
+        node.unposted
+            .set(i64::try_from(view.unposted_bytes).unwrap_or(i64::MAX));
+    }
+
+    /// How this node's poster stands.
+    pub fn poster(&self, status: &PosterStatus) {
+        let node = &self.0.node;
+        node.poster_wei.set(f64::from(status.balance_wei));
+        node.posts_left
+            .set(i64::try_from(status.posts_left).unwrap_or(i64::MAX));
     }
 
     /// A durable flush took `time`.

@@ -52,7 +52,8 @@ Examples:
   fusion devnet                          4 nodes in a temporary folder; Ctrl-C stops them and removes it
   fusion devnet --home mynet             keeps the data; the same command resumes the chain
   fusion devnet --nodes 7 --json         one line of JSON when ready, for scripts
-  fusion devnet --wan 4-eu-us            a node in each region, with the delays between them";
+  fusion devnet --wan 4-eu-us            a node in each region, with the delays between them
+  fusion devnet --l1 none                orders only; without it an L1 runs here too, and batches are posted there";
 
 #[derive(Debug, Args)]
 #[command(after_help = format!("{HELP}\n\n{}", table::HELP))]
@@ -229,6 +230,9 @@ impl<'a> Devnet<'a> {
     async fn run(&mut self, started: Instant) -> Result<(), ExitError> {
         if !self.wait_until_ready().await? {
             return Ok(());
+        }
+        if self.settles.as_ref().is_some_and(|settles| !settles.is_there) {
+            self.say("the L1 of this network ended with the devnet that made it: it orders, and settles no more");
         }
         let line = self.write_ready()?;
         if self.json {

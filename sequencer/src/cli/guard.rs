@@ -1,7 +1,8 @@
 //! `fusion guard`: the one command that repairs a missing or damaged sign guard.
 
 use clap::Subcommand;
-use fusion_types::Height;
+use fusion_settlement::guard::GuardFile;
+use fusion_types::{BatchDomain, Height};
 
 use super::{Location, genesis, print};
 use crate::exit::{Exit, ExitError};
@@ -19,6 +20,15 @@ Examples:
   fusion guard init --home /var/lib/fusion --at-height 0 --i-understand         a new key, a new network
   fusion guard init --home /var/lib/fusion --at-height 120042 --i-understand    the guard was lost";
 
+const ATTESTATIONS_HELP: &str = "\
+The guard of the attestation key remembers which batches it signed, so that it never signs two for one number: that costs
+the member its bond. Without it a node orders and signs no batches. Make a new one only when the old one is lost for good, and only
+if no other node runs with this key. --from-batch is one more than the highest number that the key may have signed.
+
+Examples:
+  fusion guard init-attestations --home /var/lib/fusion --from-batch 0 --i-understand      a new key
+  fusion guard init-attestations --home /var/lib/fusion --from-batch 4711 --i-understand   the guard was lost";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum GuardCommand {
     /// Make a sign guard where there is none that can be used.
@@ -33,20 +43,70 @@ pub(super) enum GuardCommand {
         #[arg(long)]
         i_understand: bool,
     },
+    /// Make the guard of the attestation key where there is none.
+    #[command(after_help = ATTESTATIONS_HELP)]
+    InitAttestations {
+        #[command(flatten)]
+        location: Location,
+        /// Lowest batch that this key may sign.
+        #[arg(long, value_name = "N")]
+        from_batch: u64,
+        /// Nothing else runs with this key, and the number is right.
+        #[arg(long)]
+        i_understand: bool,
+    },
 }
 
 pub(super) fn run(command: &GuardCommand) -> Result<(), ExitError> {
-    let GuardCommand::Init {
-        location,
-        at_height,
-        i_understand,
-    } = command;
-    if !i_understand {
-        return Err(ExitError::new(
-            Exit::Usage,
-            "a guard that is too low lets this key sign twice; read `fusion guard init --help`, then add --i-understand",
-        ));
+    match command {
+        GuardCommand::Init {
+            location,
+            at_height,
+            i_understand,
+        } => init(location, *at_height, understood(*i_understand, "init")?),
+        GuardCommand::InitAttestations {
+            location,
+            from_batch,
+            i_understand,
+        } => init_attestations(location, *from_batch, understood(*i_understand, "init-attestations")?),
     }
+}
+
+/// That somebody knows what a guard that is too low does.
+struct Understood;
+
+fn understood(said: bool, command: &str) -> Result<Understood, ExitError> {
+    if said {
+        return Ok(Understood);
+    }
+    Err(ExitError::new(
+        Exit::Usage,
+        format_args!(
+            "a guard that is too low lets this key sign twice; read `fusion guard {command} --help`, then add --i-understand"
+        ),
+    ))
+}
+
+fn init_attestations(location: &Location, from_batch: u64, _: Understood) -> Result<(), ExitError> {
+    let mut config = location.load()?;
+    let (_, genesis) = genesis::read_into(&mut config)?;
+    let rules = genesis
+        .settlement()
+        .ok_or_else(|| ExitError::config("node.genesis: this network does not settle, so nobody signs batches"))?;
+    let inbox = config.settlement.inbox.parse();
+    let domain = BatchDomain {
+        chain_id: rules.l1_chain_id,
+        inbox: inbox.map_err(|error| ExitError::config(format_args!("settlement.inbox: {error}")))?,
+    };
+    let path = config.storage.guard_dir.join(node::GUARD_FILE);
+    GuardFile::create(&path, domain.separator(), from_batch).map_err(ExitError::config)?;
+    print(&format!(
+        "guard of the attestation key written to {}: it signs no batch below {from_batch}",
+        path.display()
+    ))
+}
+
+fn init(location: &Location, at_height: u64, _: Understood) -> Result<(), ExitError> {
     let mut config = location.load()?;
     let (_, genesis) = genesis::read_into(&mut config)?;
     let keys = Keys::load(&config)?;
@@ -55,7 +115,7 @@ pub(super) fn run(command: &GuardCommand) -> Result<(), ExitError> {
             "node.role: this node is a follower; only a consensus key has a sign guard",
         ));
     };
-    let moved = node::create_guard(&config, &genesis, validator, Height(*at_height))?;
+    let moved = node::create_guard(&config, &genesis, validator, Height(at_height))?;
     if let Some(moved) = moved {
         print(&format!(
             "the sign guard that was there is of no use to this key and network; it is now {}",

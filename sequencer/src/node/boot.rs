@@ -83,6 +83,7 @@ pub async fn run(config: Config, keys: Keys, genesis: Genesis, stop: watch::Rece
             network: network.clone(),
             inbox: batches,
             shown: end.settlement.clone(),
+            metrics: metrics.clone(),
             l1: (handle.l1.clone(), handle.l1_wanted.clone()),
         };
         settle::start(&users, prepared, around);

@@ -25,6 +25,7 @@ use super::users::UserThreads;
 use crate::config::{Config, Settlement};
 use crate::exit::ExitError;
 use crate::handle::Settling;
+use crate::metrics::Metrics;
 use crate::network::Network;
 use crate::store::LogReader;
 
@@ -102,6 +103,8 @@ pub(super) struct Surroundings {
     pub(super) inbox: mpsc::Receiver<Said>,
     /// Where to show what comes of it.
     pub(super) shown: watch::Sender<Option<Arc<Settling>>>,
+    /// Where to count.
+    pub(super) metrics: Metrics,
     /// Finalized L1 blocks for the core, and which it wants.
     pub(super) l1: (mpsc::Sender<Vec<L1Block>>, watch::Receiver<Option<Wanted>>),
 }
@@ -125,6 +128,7 @@ async fn settle(prepared: Prepared, around: Surroundings) -> Result<(), String> 
         network,
         inbox,
         shown,
+        metrics,
         l1: (core, wanted),
     } = around;
     let facts = wait_for_inbox(&prepared).await;
@@ -150,11 +154,12 @@ async fn settle(prepared: Prepared, around: Surroundings) -> Result<(), String> 
     let panel = Panel::new(prepared.endpoints.clone(), prepared.config.agree);
     tokio::spawn(Watcher::new(watcher, panel.clone()).run(seen));
     let poll = prepared.config.poll;
-    let certified = start_poster(&prepared, &config, &domain)?;
+    let certified = start_poster(&prepared, &config, &domain, &metrics)?;
     tokio::spawn(feeder::run(panel, prepared.inbox, poll, l1.clone(), wanted, core));
     let (outbox, outgoing) = mpsc::channel(OUTBOX_MAX);
     tokio::spawn(send_all(outgoing, network));
     let (publish, view) = watch::channel(Arc::new(SettlerView::default()));
+    tokio::spawn(each(view.clone(), move |view| metrics.settlement(view)));
     shown.send_replace(Some(Arc::new(Settling {
         domain,
         records: records.reader(),
@@ -247,7 +252,7 @@ fn member(
     let guard = guard.ok_or_else(|| {
         format!(
             "storage.guard_dir: {} is missing, which holds what the attestation key signed; if no other copy of the key can \
-             ever sign again, run `fusion guard init --attestations --home {} --from-batch N --i-understand`, where N is one \
+             ever sign again, run `fusion guard init-attestations --home {} --from-batch N --i-understand`, where N is one \
              more than the last batch on L1",
             path.display(),
             config.node.home.display()
@@ -261,6 +266,7 @@ fn start_poster(
     prepared: &Prepared,
     config: &Config,
     domain: &BatchDomain,
+    metrics: &Metrics,
 ) -> Result<Option<mpsc::Sender<Certified>>, String> {
     let Some(path) = &prepared.config.poster_key else {
         return Ok(None);
@@ -281,7 +287,9 @@ fn start_poster(
     };
     let (certified, waiting) = mpsc::channel(POSTS_MAX);
     let (jobs, jobs_out) = mpsc::channel(POSTS_MAX);
-    let (publish, _) = watch::channel(PosterStatus::default());
+    let (publish, status) = watch::channel(PosterStatus::default());
+    let counted = metrics.clone();
+    tokio::spawn(each(status, move |status| counted.poster(status)));
     tokio::spawn(pass_on(waiting, jobs));
     tokio::spawn(async move {
         if let Err(error) = poster::run(setup, jobs_out, publish).await {
@@ -289,6 +297,14 @@ fn start_poster(
         }
     });
     Ok(Some(certified))
+}
+
+/// Shows each value of `values` until there are no more.
+async fn each<T: Clone>(mut values: watch::Receiver<T>, show: impl Fn(&T)) {
+    while values.changed().await.is_ok() {
+        let value = values.borrow_and_update().clone();
+        show(&value);
+    }
 }
 
 /// Certified batches to the poster, as many at a time as it takes.

@@ -50,6 +50,8 @@ pub(super) fn story_of(message: &Message) -> String {
         Message::SyncResponse { from, blocks } => format!("{} blocks from {from}", blocks.len()),
         Message::Transactions(t) => format!("{} transactions", t.len()),
         Message::Evidence(e) => format!("evidence against {:.6} at {}", e.validator().0, e.height()),
+        Message::Offer(o) => format!("bytes of batch {}", o.attestation.number),
+        Message::Attestation(a) => format!("attestation of batch {}", a.number),
     }
 }
 

@@ -51,6 +51,16 @@ pub(super) struct Sample {
     transactions: f64,
     /// Upper bound in microseconds to cumulative count.
     latency: BTreeMap<u64, f64>,
+    l1: L1Sample,
+}
+
+/// What a node says of L1; zero where it does not settle.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct L1Sample {
+    posted: f64,
+    settled: f64,
+    unposted: f64,
+    poster_wei: f64,
 }
 
 /// The metrics of each node that answers.
@@ -70,6 +80,7 @@ fn parse(text: &str, at: Instant) -> Option<Sample> {
         height: f64::NAN,
         transactions: 0.0,
         latency: BTreeMap::new(),
+        l1: L1Sample::default(),
     };
     for line in text.lines() {
         let Some((name, value)) = line.rsplit_once(' ') else {
@@ -81,6 +92,10 @@ fn parse(text: &str, at: Instant) -> Option<Sample> {
         match name {
             "fusion_consensus_height" => sample.height = value,
             "fusion_consensus_transactions_total" => sample.transactions = value,
+            "fusion_settlement_height{rung=\"posted\"}" => sample.l1.posted = value,
+            "fusion_settlement_height{rung=\"settled\"}" => sample.l1.settled = value,
+            "fusion_settlement_unposted_bytes" => sample.l1.unposted = value,
+            "fusion_settlement_poster_wei" => sample.l1.poster_wei = value,
             _ => {
                 let bound = name
                     .strip_prefix("fusion_preconf_latency_seconds_bucket{")
@@ -108,12 +123,15 @@ fn bound(labels: &str) -> Option<u64> {
 /// Turns samples into rates: remembers the last one of each node.
 pub(super) struct Meter {
     last: Vec<Option<Sample>>,
+    /// What each poster had when it was seen first, in wei.
+    poster_wei: Vec<f64>,
 }
 
 impl Meter {
     pub(super) fn new(nodes: usize) -> Self {
         Self {
             last: vec![None; nodes],
+            poster_wei: vec![0.0; nodes],
         }
     }
 
@@ -139,6 +157,7 @@ impl Meter {
             }
         }
         let nodes = samples.len();
+        let l1 = self.l1(&samples);
         self.last = samples;
         let blocks = blocks?;
         let latency = match (quantile(&latency, 0.5), quantile(&latency, 0.99)) {
@@ -146,8 +165,42 @@ impl Meter {
             _ => "final p50 - p99 -".to_owned(),
         };
         Some(format!(
-            "height {height:.0} | {blocks:.1} blocks/s | {transactions:.0} tx/s | {latency} | {answering}/{nodes} nodes"
+            "height {height:.0} | {blocks:.1} blocks/s | {transactions:.0} tx/s | {latency} | {answering}/{nodes} nodes{l1}"
         ))
+    }
+
+    /// What the line says of L1: the best that any node knows, and what all posters spent since they were seen first.
+    fn l1(&mut self, samples: &[Option<Sample>]) -> String {
+        let (mut best, mut spent) = (L1Sample::default(), 0.0);
+        for (first, sample) in self.poster_wei.iter_mut().zip(samples) {
+            let Some(L1Sample {
+                posted,
+                settled,
+                unposted,
+                poster_wei,
+            }) = sample.as_ref().map(|sample| sample.l1)
+            else {
+                continue;
+            };
+            best.posted = best.posted.max(posted);
+            best.settled = best.settled.max(settled);
+            best.unposted = best.unposted.max(unposted);
+            *first = first.max(poster_wei);
+            if poster_wei > 0.0 {
+                best.poster_wei += poster_wei;
+                spent += *first - poster_wei;
+            }
+        }
+        if best.poster_wei == 0.0 {
+            return String::new();
+        }
+        format!(
+            " | L1: posted {:.0}, settled {:.0}, {:.2} MB wait, {:.6} ETH spent",
+            best.posted,
+            best.settled,
+            best.unposted / 1e6,
+            spent / 1e18
+        )
     }
 }
 
@@ -200,6 +253,28 @@ mod tests {
         assert_eq!(
             line,
             "height 30 | 10.0 blocks/s | 100 tx/s | final p50 10.0 ms p99 19.8 ms | 1/2 nodes"
+        );
+    }
+
+    #[test]
+    fn a_network_that_settles_says_how_far_and_what_it_cost() {
+        let start = Instant::now();
+        let of = |height: u32, posted: u32, wei: &str| {
+            let text = text(height, 0, [0, 0, 0]);
+            format!(
+                "{text}fusion_settlement_height{{rung=\"posted\"}} {posted}\nfusion_settlement_height{{rung=\"settled\"}} 3\n\
+                 fusion_settlement_unposted_bytes 250000\nfusion_settlement_poster_wei {wei}\n"
+            )
+        };
+        let mut meter = Meter::new(1);
+        meter.line(vec![parse(&of(10, 5, "3000000000000000000"), start)]);
+        let later = start + Duration::from_secs(1);
+        let line = meter
+            .line(vec![parse(&of(11, 7, "2750000000000000000"), later)])
+            .unwrap();
+        assert!(
+            line.ends_with("| 1/1 nodes | L1: posted 7, settled 3, 0.25 MB wait, 0.250000 ETH spent"),
+            "{line}"
         );
     }
 

@@ -46,8 +46,15 @@ pub(super) fn ready(plan: &Plan, ready: &Ready<'_>, took: Duration) -> String {
         )
     });
     let wan = wan.unwrap_or_default();
+    let l1 = ready.l1.map(|l1| {
+        format!(
+            "\nL1: {} (chain {}), inbox {}, registry {}",
+            l1.url, l1.chain_id, l1.inbox, l1.registry
+        )
+    });
+    let l1 = l1.unwrap_or_default();
     format!(
-        "{} nodes ready in {:.1} s, network {}\n\n{}\nrollups: {}\ngenesis: {}{wan}\n\n\
+        "{} nodes ready in {:.1} s, network {}\n\n{}\nrollups: {}\ngenesis: {}{wan}{l1}\n\n\
          A killed node starts again with its command:\n{}\n\
          Order something and get the final receipt:\n  \
          curl -s {url} -H 'content-type: application/json' -d '{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"fusion_sendTransactionSync\",\
