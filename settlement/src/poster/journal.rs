@@ -79,7 +79,7 @@ pub struct Recovered {
     pub finalized: (u64, u64),
 }
 
-/// See the [module](self).
+/// A file of signed transactions. What [`Journal::record`] was given is there after a power cut.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,

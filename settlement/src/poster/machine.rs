@@ -72,7 +72,9 @@ struct Refused {
     at_ms: u64,
 }
 
-/// See the [module](self).
+/// What is known of L1, what waits to be posted and what was signed for it; [`Poster::step`] says what to do next. Promises
+/// that one nonce is in flight, that nothing is sent that was not recorded, and that nothing is signed twice for one number
+/// as long as it is not known what became of the first.
 #[derive(Debug)]
 pub struct Poster {
     config: PosterConfig,

@@ -285,6 +285,16 @@ fn a_batch_that_reverted_is_not_sent_again() {
 }
 
 #[test]
+fn a_batch_that_reverted_for_the_gap_before_it_is_posted_once_that_is_closed() {
+    let mut bench = Bench::new(&[job(1, 0)]);
+    let attempt = bench.posts(1, 0);
+    let reverted = |next_number| with(view(next_number, 1), attempt.hash, Fate::Reverted(Some(Refusal::Gap)));
+    assert_eq!(bench.view(reverted(0)), []);
+    let order = bench.ordered(reverted(1));
+    assert_eq!((order.job.number, order.nonce), (1, 1));
+}
+
+#[test]
 fn a_nonce_whose_batch_others_posted_is_used_for_the_next_batch() {
     let mut bench = Bench::new(&[job(0, 0), job(1, 0)]);
     let attempt = bench.posts(0, 0);
@@ -326,8 +336,10 @@ fn a_posted_batch_is_done_once_it_is_finalized() {
     finalized.finalized = Some((1, 1));
     let outputs = bench.view(finalized);
     assert_eq!(outputs, [Output::Finalized { number: 1, nonce: 1 }]);
-    // A view from before is not believed.
-    assert_eq!(bench.view(view(0, 0)), []);
+    // A view from before is not believed, and what is final stays so.
+    let mut before = view(0, 0);
+    before.finalized = Some((0, 0));
+    assert_eq!(bench.view(before), []);
     assert_eq!(bench.step(Input::Tick), [Output::Look(Vec::new())]);
 }
 
