@@ -139,8 +139,7 @@ impl L1View {
     /// [`L1Refused`]; the view is unchanged.
     pub fn feed(&mut self, block: &L1Block, now: Duration) -> Result<bool, L1Refused> {
         let number = block.number;
-        if self.hash_of(number).is_some_and(|known| known != block.hash) {
-            let expected = self.hash_of(number).unwrap_or_default();
+        if let Some(expected) = self.hash_of(number).filter(|known| *known != block.hash) {
             return Err(L1Refused::Fork { number, expected });
         }
         let is_known = number <= self.tip().number && (number > self.origin.number || self.complete);
@@ -166,7 +165,7 @@ impl L1View {
         let first = after.checked_sub(block.forced.len() as u64);
         let first = first.ok_or(L1Refused::Queue(number))?;
         let next = self.next_item();
-        if first > next {
+        if first > next && !self.complete {
             return Err(gap);
         }
         // Items of blocks that the chain has adopted may be here or consumed; none of a later block can be.

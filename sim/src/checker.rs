@@ -11,14 +11,18 @@
 //! - *honest peers*: no honest node accuses an honest one of breaking the protocol, or ends itself;
 //! - *contradictions are noticed*: a node that received two contradicting signatures at its height has evidence of
 //!   them;
+//! - *forced in order*: what was queued on L1 is consumed in its order, by the first block that may, at the head of its
+//!   lane (`forced.rs`);
 //! - *nonces in order*: the numbers of `evm` transactions stand in lanes, and are taken and refused, as the pool
 //!   promises (`nonces.rs`);
 //! - *bounded*: nothing in a node grows beyond its capacity (`bounds.rs`).
 
 mod bounds;
+mod forced;
 mod nonces;
 
 pub(crate) use bounds::Room;
+pub(crate) use forced::{Forced, Terms};
 pub(crate) use nonces::Nonces;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +32,7 @@ use alloy_primitives::{B256, Bytes, keccak256};
 use ed25519_dalek::{Signature, VerifyingKey};
 use fusion_consensus::{Evidence, Message};
 use fusion_sequencer::core::CoreSizes;
-use fusion_types::{BlockId, Certificate, DecidedBlock, TxHash, VoteKind};
+use fusion_types::{BlockId, Certificate, DecidedBlock, L1Origin, TxHash, VoteKind};
 
 /// A promise that was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,13 +69,22 @@ pub(crate) struct Checker {
     convicted: BTreeMap<(B256, u64), u64>,
     violation: Option<Violation>,
     pub(crate) nonces: Nonces,
+    /// None where nothing settles.
+    pub(crate) forced: Option<Forced>,
     room: Room,
     pub(crate) transactions: u64,
     pub(crate) later_rounds: u64,
 }
 
 impl Checker {
-    pub(crate) fn new(network: B256, validators: Vec<(B256, bool)>, nonces: Nonces, room: Room, nodes: usize) -> Self {
+    pub(crate) fn new(
+        network: B256,
+        validators: Vec<(B256, bool)>,
+        nonces: Nonces,
+        room: Room,
+        nodes: usize,
+        terms: Option<Terms>,
+    ) -> Self {
         Self {
             network,
             validators,
@@ -85,6 +98,7 @@ impl Checker {
             convicted: BTreeMap::new(),
             violation: None,
             nonces,
+            forced: terms.map(Forced::new),
             room,
             transactions: 0,
             later_rounds: 0,
@@ -249,9 +263,15 @@ impl Checker {
     fn streams_continue(&mut self, decided: &DecidedBlock) {
         let height = decided.block.header().height.0;
         let by_honest = self.is_honest(decided.block.header().proposer.0);
+        let forced = self.forced_first(decided);
         for body in &decided.block.block().lanes {
             let lane = &body.lane;
-            if let Err(what) = self.nonces.lane(lane.rollup.0, by_honest, &body.transactions) {
+            let head = forced.get(&lane.rollup.0).copied().unwrap_or(0);
+            if let Err(what) = self.nonces.lane(
+                lane.rollup.0,
+                by_honest,
+                body.transactions.get(head..).unwrap_or_default(),
+            ) {
                 let what = format!("rollup {} at height {height}: {what}", lane.rollup);
                 self.fail("nonces in order", what);
             }
@@ -282,6 +302,25 @@ impl Checker {
             }
             self.transactions += lane.count;
             self.streams.insert(rollup, (next + lane.count, lane.head));
+        }
+    }
+
+    /// How many transactions each lane begins with because they were forced in.
+    fn forced_first(&mut self, decided: &DecidedBlock) -> BTreeMap<u64, usize> {
+        let places = &self.places;
+        let carried = |rollup: u64, hash: &TxHash| places.contains_key(&(rollup, *hash));
+        let header = decided.block.header();
+        let result = match &mut self.forced {
+            Some(forced) => forced.decided(decided, &carried),
+            None if header.forced_to.is_some() || header.l1_origin != L1Origin::default() => Err("it names L1".into()),
+            None => Ok(BTreeMap::new()),
+        };
+        match result {
+            Ok(heads) => heads,
+            Err(what) => {
+                self.fail("forced in order", format!("height {}: {what}", header.height));
+                BTreeMap::new()
+            }
         }
     }
 

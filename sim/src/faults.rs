@@ -59,10 +59,16 @@ pub(crate) enum Fault {
     NonceTooLow,
     Underpriced,
     SenderFull,
+    /// A transaction that was queued on L1.
+    Forced,
+    /// A node that hears nothing of L1 for a while.
+    L1Blind,
+    FeedDropped,
+    FeedRepeated,
 }
 
 /// Every kind, with its name in reports.
-pub(crate) const KINDS: [(Fault, &str); 41] = [
+pub(crate) const KINDS: [(Fault, &str); 45] = [
     (Fault::Dropped, "dropped"),
     (Fault::Duplicated, "duplicated"),
     (Fault::Reordered, "reordered"),
@@ -104,6 +110,10 @@ pub(crate) const KINDS: [(Fault, &str); 41] = [
     (Fault::NonceTooLow, "refused as stale"),
     (Fault::Underpriced, "refused as underpriced"),
     (Fault::SenderFull, "refused for want of room"),
+    (Fault::Forced, "forced on L1"),
+    (Fault::L1Blind, "blind to L1"),
+    (Fault::FeedDropped, "L1 feeds dropped"),
+    (Fault::FeedRepeated, "L1 feeds repeated"),
 ];
 
 /// Counters, one for each kind.

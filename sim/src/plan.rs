@@ -94,6 +94,8 @@ pub(crate) struct Plan {
     pub(crate) room: Room,
     /// Whether some senders send more than a node takes of one.
     pub(crate) hoards: bool,
+    /// Whether the network settles on an L1, from which transactions are forced in.
+    pub(crate) settles: bool,
     pub(crate) rates: Rates,
     /// At most `f` nodes with what is wrong with them.
     pub(crate) flaws: Vec<(usize, Flaw)>,
@@ -131,6 +133,7 @@ impl Plan {
             submit_every_ms: rng.between(80, 800),
             room: Room::FULL,
             hoards: false,
+            settles: Rng::new(!seed).chance(400),
             rates: Rates::default(),
             flaws: Vec::new(),
             script: None,
@@ -164,6 +167,7 @@ impl Plan {
     pub(crate) fn attacked(seed: u64, nodes: usize, deed: Option<Deed>, lasts: Duration) -> Self {
         let mut plan = Self::new(seed, nodes, Mode::Calm);
         plan.faults_until = lasts;
+        plan.settles = false;
         plan.latency_us = (200, 5_000);
         plan.flush_us = (50, 1_000);
         plan.submit_every_ms = 20;
@@ -189,6 +193,7 @@ impl Plan {
             submit_every_ms: 0,
             room: Room::FULL,
             hoards: false,
+            settles: false,
             rates: Rates::default(),
             flaws: twins.collect(),
             script: Some(script),

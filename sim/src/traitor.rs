@@ -222,7 +222,7 @@ impl Traitor {
 
     /// A well-formed block that breaks one rule of validity.
     fn spoiled(&mut self, block: &SealedBlock) -> Option<Arc<SealedBlock>> {
-        let choice = self.rng.below(7);
+        let choice = self.rng.below(9);
         if let (6, Some(disordered)) = (choice, disordered(block)) {
             return Some(disordered);
         }
@@ -233,6 +233,8 @@ impl Traitor {
             2 => header.time_ms += 3_600_000,
             3 => header.committee = junk,
             4 => header.l1_origin.number += 1,
+            7 => header.l1_origin.hash = junk,
+            8 => header.forced_to = if header.forced_to.is_some() { None } else { Some(1) },
             _ => header.parent = BlockId(junk),
         })
     }

@@ -9,6 +9,7 @@ mod accounts;
 mod acts;
 mod clients;
 mod genesis;
+mod l1;
 mod play;
 mod weather;
 mod wires;
@@ -38,6 +39,7 @@ use crate::volume::Snapshot;
 use accounts::Accounts;
 use clients::Clients;
 use genesis::{EVM_ROLLUPS, genesis};
+use l1::{L1, Step};
 use play::Play;
 use weather::Weather;
 
@@ -80,6 +82,7 @@ pub(crate) enum What {
         node: usize,
     },
     Weather(Weather),
+    L1(Step),
     Submit,
     Clients,
     Mischief {
@@ -170,6 +173,7 @@ pub(crate) struct World {
     network: Network,
     clients: Clients,
     accounts: Accounts,
+    l1: Option<L1>,
     checker: Checker,
     faults: Faults,
     trace: Trace,
@@ -215,7 +219,7 @@ impl Ord for Scheduled {
 
 impl World {
     pub(crate) fn new(plan: Plan, story: bool) -> Self {
-        let (genesis, keys) = genesis(plan.nodes);
+        let (genesis, keys) = genesis(plan.nodes, plan.settles);
         let mut rng = Rng::new(plan.seed).fork();
         let members = genesis.committee().validators();
         let peers = members.iter().map(|member| PeerId(member.peer)).collect();
@@ -242,13 +246,15 @@ impl World {
         for (rollup, sender, next) in accounts.all() {
             nonces.open(rollup, sender, next);
         }
+        let terms = plan.settles.then(l1::terms);
         let mut world = Self {
-            checker: Checker::new(genesis.network().0, validators, nonces, plan.room, count),
+            checker: Checker::new(genesis.network().0, validators, nonces, plan.room, count, terms),
             trace: Trace::new(story),
             network: Network::new(count),
             twin_side: (0..count).map(|_| rng.chance(500)).collect(),
             clients,
             accounts,
+            l1: plan.settles.then(|| L1::new(Rng::new(plan.seed), count)),
             rng,
             now: Duration::ZERO,
             queue: BinaryHeap::new(),
@@ -290,6 +296,7 @@ impl World {
         self.after(Duration::from_millis(500), What::Clients);
         self.after(self.plan.faults_until, What::Heal);
         self.plan_weather();
+        self.begin_l1();
     }
 
     /// Runs until all is well after the healing, or a promise is broken.
@@ -341,6 +348,7 @@ impl World {
     pub(crate) fn config(&self, node: usize) -> CoreConfig {
         let identity = self.nodes[node].identity;
         let mut config = CoreConfig::new(self.genesis.clone(), Some(self.keys[identity].clone()));
+        config.l1_margin = l1::MARGIN;
         if self.plan.room != Room::FULL {
             config.pool.bytes_max = self.plan.room.pool_bytes;
             config.pool.rollup_bytes_max = self.plan.room.rollup_bytes;
@@ -361,7 +369,7 @@ impl World {
 
     /// Transactions and numbers that should be final and are not.
     fn unserved(&self) -> usize {
-        self.clients.unserved() + self.accounts.unserved(&self.checker.nonces)
+        self.clients.unserved() + self.accounts.unserved(&self.checker.nonces) + self.unforced()
     }
 
     fn is_over(&self) -> bool {
@@ -413,6 +421,7 @@ impl World {
             }
             What::Restart { node } => self.restart(node),
             What::Weather(weather) => self.weather(weather),
+            What::L1(step) => self.l1_goes_on(step),
             What::Submit => self.submit(),
             What::Clients => self.serve_clients(),
             What::Mischief { node } => self.mischief(node),

@@ -59,6 +59,12 @@ impl Clients {
         }
     }
 
+    /// A transaction of some user that is not known to be final.
+    pub(super) fn any_waiting(&self) -> Option<(u64, Bytes)> {
+        let sent = self.sent.values().next_back()?;
+        Some((sent.rollup.0, sent.payload.clone()))
+    }
+
     /// Transactions that a node took and that are not final.
     pub(super) fn unserved(&self) -> usize {
         self.sent.values().filter(|sent| sent.accepted).count()
