@@ -89,7 +89,7 @@ pub enum Input {
         /// The block.
         block: Arc<SealedBlock>,
     },
-    /// Answers [`Output::CheckBlock`].
+    /// Answers [`Output::CheckBlock`], at any time: an answer that comes after the height is over is ignored.
     Checked {
         /// As in `CheckBlock`.
         height: Height,

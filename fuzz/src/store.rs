@@ -280,7 +280,7 @@ pub fn segment(data: &[u8]) {
     volume.put(&path(name), &file, length);
     if flags & OTHER != 0 {
         // The command for operators trusts nothing but the genesis: what it accepts, the committee has signed, and a
-        // node starts with it.
+        // node starts with it and has every block.
         if let Ok(report) = check(&*volume, Path::new(HOME), &fixture().genesis, &mut |_, _| {}) {
             let known = fixture()
                 .states
@@ -289,6 +289,12 @@ pub fn segment(data: &[u8]) {
             assert!(known, "the check accepts a block that nobody decided");
             let (files, _) = open(&volume).expect("a node starts with what the check accepts");
             assert_eq!(files.tip(), (report.tip, report.tip_id));
+            for height in 1..=report.tip.0 {
+                assert!(
+                    matches!(files.block(Height(height)), Ok(Some(_))),
+                    "block {height} is lost"
+                );
+            }
         }
     }
     start(&volume);

@@ -144,7 +144,7 @@ impl<'a> Check<'a> {
             if frame.kind == Kind::Body {
                 bodies.push(frame);
             } else {
-                let decided = self.decision(segment, &frame)?;
+                let decided = self.decision(segment, &frame, &bodies)?;
                 // A start decodes every body, whether it was decided or not.
                 let settled = bodies.iter().filter(|body| body.height <= frame.height);
                 for body in settled.filter(|body| body.offset != decided) {
@@ -184,14 +184,14 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Verifies a decision with its block; returns where the body lies.
-    fn decision(&mut self, segment: &Segment, frame: &Frame) -> Result<u64, StoreError> {
+    /// Verifies a decision with its block, one of `bodies` before it; returns where the body lies. A start and the
+    /// readers find it by the same place and length.
+    fn decision(&mut self, segment: &Segment, frame: &Frame, bodies: &[Frame]) -> Result<u64, StoreError> {
         let corrupt = |what: String| StoreError::corrupt(&segment.path, frame.offset, frame.height, what);
         let decision = segment.decision(frame)?;
-        let body = segment.frames().prefix(decision.body_offset)?;
-        let body = body.filter(|body| body.kind == Kind::Body && body.height == frame.height);
+        let body = bodies.iter().find(|body| decision.names(body));
         let body = body.ok_or_else(|| corrupt("the decision's body is not where it says".into()))?;
-        let block = segment.body(&body, decision.certificate.block)?;
+        let block = segment.body(body, decision.certificate.block)?;
         let decided = DecidedBlock {
             block,
             certificate: decision.certificate,

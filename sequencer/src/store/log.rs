@@ -447,11 +447,12 @@ impl Scan<'_> {
     fn decision(&mut self, frame: &Frame) -> Result<(), StoreError> {
         let decision = self.segment.decision(frame)?;
         let id = decision.certificate.block;
+        let place = (decision.body_offset, decision.body_length);
         let index = self
             .pending
             .iter()
-            .position(|pending| pending.id == id && pending.offset == decision.body_offset);
-        let index = index.ok_or_else(|| self.corrupt(frame, "the decision's body is not before it"))?;
+            .position(|pending| pending.id == id && (pending.offset, pending.length) == place);
+        let index = index.ok_or_else(|| self.corrupt(frame, "the decision's body is not where it says"))?;
         let applied = self.state.apply(&self.bodies[index], id, self.genesis.committee());
         applied.map_err(|error| self.corrupt(frame, error.to_string()))?;
         let height = frame.height;

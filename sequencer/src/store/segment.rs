@@ -16,7 +16,8 @@
 //!
 //! A **body**'s payload is the block's canonical RLP. A **decision**'s payload is the offset of its body's record in
 //! this same file (8), the length of the body's payload (4), and the certificate's canonical RLP. Integers are
-//! little-endian. A decision's height is one above that of the decision before it; bodies may stay undecided.
+//! little-endian. A decision's height is one above that of the decision before it, and its body lies before it; bodies
+//! may stay undecided.
 //!
 //! Promises: a `.seg` file has a durable header from the moment it has its name. Leaves to others: which file is read
 //! when (`reader.rs`) and what is appended (`log.rs`).
@@ -131,6 +132,13 @@ impl Decision {
         bytes[..8].copy_from_slice(&body_offset.to_le_bytes());
         bytes[8..].copy_from_slice(&body_length.to_le_bytes());
         bytes
+    }
+
+    /// Whether the record in `frame` is the body that it names.
+    pub(super) fn names(&self, frame: &Frame) -> bool {
+        frame.kind == Kind::Body
+            && frame.height == self.certificate.height
+            && (frame.offset, frame.length) == (self.body_offset, self.body_length)
     }
 
     fn decode(payload: &Bytes) -> Option<Self> {
@@ -309,8 +317,7 @@ impl Segment {
         let decision = self.decision(&frame)?;
         let at = decision.body_offset;
         let body = self.frames().prefix(at)?;
-        let body =
-            body.filter(|body| body.kind == Kind::Body && body.height == height && body.length == decision.body_length);
+        let body = body.filter(|body| decision.names(body));
         let body = body.ok_or_else(|| corrupt(at, "the body's prefix is wrong"))?;
         let payload = self.frames().payload(&body, BLOCK_BYTES_MAX)?;
         let raw = RawBlock {

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use fusion_types::{DecidedBlock, Height};
+use fusion_types::{DecidedBlock, Height, encode};
 
 use super::chain::Chain;
 use super::damage::{Image, assert_nothing_wrong, fixture, open_log, places};
 use super::scratch;
-use crate::store::frame::Kind;
+use crate::store::frame::{Kind, Write};
+use crate::store::segment::Decision;
 use crate::store::{LocalVolume, RepairError, Repaired, check, repair};
 
 /// Repairs with the blocks of `chain`.
@@ -71,6 +72,46 @@ fn a_body_that_is_no_block_is_refused_by_start_and_check_alike_and_left_out_by_t
     let report = check(&LocalVolume, home.path(), &chain.genesis, &mut |_, _| {}).unwrap();
     assert_eq!((report.blocks, report.undecided), (0, 0));
     assert!(open_log(&dir, &chain).is_ok());
+}
+
+#[test]
+fn a_decision_that_names_no_body_before_it_is_refused_by_start_and_check_alike_and_mended() {
+    let chain = Chain::of(1);
+    let (body, certificate) = (chain.blocks[0].block.encoded(), encode(&chain.blocks[0].certificate));
+    let length = u32::try_from(body.len()).unwrap();
+    for is_before in [true, false] {
+        let home = scratch();
+        let dir = home.path().join("log");
+        std::fs::create_dir(&dir).unwrap();
+        let mut log = open_log(&dir, &chain).unwrap().log;
+        let mut batch = log.batch();
+        let decide = |write: &mut Write, place: u64, length: u32| {
+            let pointer = Decision::pointer(place, length);
+            write
+                .push(Kind::Decision, Height(1), &[&pointer[..], &certificate[..]])
+                .unwrap();
+        };
+        if is_before {
+            // Where it says, but of another length.
+            let place = batch.write.push(Kind::Body, Height(1), &[body]).unwrap();
+            decide(&mut batch.write, place, length + 1);
+        } else {
+            let mut alone = Write::new(batch.write.start(), 0);
+            decide(&mut alone, 0, length);
+            decide(&mut batch.write, alone.end(), length);
+            batch.write.push(Kind::Body, Height(1), &[body]).unwrap();
+        }
+        log.reserve(&batch).unwrap();
+        log.write(&batch).unwrap().unwrap();
+        drop(log);
+        assert!(open_log(&dir, &chain).is_err());
+        assert!(check(&LocalVolume, home.path(), &chain.genesis, &mut |_, _| {}).is_err());
+        assert_eq!(mend(home.path(), &chain).unwrap().files.len(), 1);
+        let report = check(&LocalVolume, home.path(), &chain.genesis, &mut |_, _| {}).unwrap();
+        assert_eq!((report.blocks, report.undecided), (1, 0));
+        let opened = open_log(&dir, &chain).unwrap();
+        assert_eq!(assert_nothing_wrong(&dir, &chain, opened), 1);
+    }
 }
 
 #[test]
