@@ -32,13 +32,15 @@ pub fn mutant(name: &str) -> bool {
 const PROGRAM: &str = "fusion-sim-mutants";
 
 /// What the copy consists of.
-const PARTS: [&str; 8] = [
+const PARTS: [&str; 10] = [
     "Cargo.toml",
     "Cargo.lock",
     "types",
     "mempool",
     "consensus",
     "client",
+    "evm",
+    "settlement",
     "sequencer",
     "sim",
 ];
