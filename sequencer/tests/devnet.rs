@@ -279,9 +279,9 @@ fn what_is_ordered_is_posted_and_settled_and_each_rung_has_its_proof() {
     let receipt = devnet.order(0, "0x68656c6c6f");
     let (hash, height) = (&receipt["transaction"], receipt["height"].as_u64().unwrap());
     let ask = |node: usize| devnet.call(node, "fusion_getReceipt", &json!([1001, hash]))["result"].clone();
-    assert_eq!(ask(1)["receipt"], receipt);
-    eventually("it is posted", || ask(1)["status"] != "final");
+    eventually("it is posted", || ask(1)["settlement"].is_object());
     let posted = ask(1);
+    assert!(posted["status"] == "posted" || posted["status"] == "settled", "{posted}");
     let place = &posted["settlement"]["l1"];
     assert_eq!((&place["inbox"], &place["chainId"]), (&l1["inbox"], &l1["chainId"]));
     let batch = &posted["settlement"]["batch"];
