@@ -281,7 +281,10 @@ fn what_is_ordered_is_posted_and_settled_and_each_rung_has_its_proof() {
     let ask = |node: usize| devnet.call(node, "fusion_getReceipt", &json!([1001, hash]))["result"].clone();
     eventually("it is posted", || ask(1)["settlement"].is_object());
     let posted = ask(1);
-    assert!(posted["status"] == "posted" || posted["status"] == "settled", "{posted}");
+    assert!(
+        posted["status"] == "posted" || posted["status"] == "settled",
+        "{posted}"
+    );
     let place = &posted["settlement"]["l1"];
     assert_eq!((&place["inbox"], &place["chainId"]), (&l1["inbox"], &l1["chainId"]));
     let batch = &posted["settlement"]["batch"];
